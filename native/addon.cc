@@ -1,0 +1,15 @@
+// The native half of src/native: TCTI access and the system calls that Node lacks.
+#include <napi.h>
+
+#include "descriptors.h"
+#include "notify.h"
+#include "tcti.h"
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports["Tcti"] = tpmux::Tcti::Define(env);
+  tpmux::ExportDescriptors(env, exports);
+  tpmux::ExportNotify(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(tpmux, Init)

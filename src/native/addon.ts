@@ -1,0 +1,56 @@
+// The compiled addon (native/*.cc), as it is; the other files of this folder check arguments and errors.
+import { createRequire } from 'node:module';
+import { getSystemErrorName } from 'node:util';
+
+/** What a request to the addon's TCTI rejects with: `code` is a TSS2_RC, the message tpm2-tss's words for it. */
+export interface NativeRcError extends Error {
+  readonly code: number;
+}
+
+/** native/tcti.cc. Every promise may reject with {@link NativeRcError}. */
+export interface NativeTcti {
+  open(configuration: string): Promise<void>;
+  transceive(command: Uint8Array): Promise<Buffer>;
+  setLocality(locality: number): Promise<void>;
+  cancel(): Promise<void>;
+  close(): Promise<void>;
+  /** What is in flight no longer keeps the process alive. */
+  abandon(): void;
+}
+
+/** What the addon exports. A number below zero is `-errno`. */
+export interface NativeAddon {
+  readonly Tcti: new () => NativeTcti;
+  recvWithFds(fd: number, maxBytes: number): { data: Buffer; fds: number[] } | number;
+  sendWithFds(fd: number, data: Uint8Array, fds: readonly number[]): number;
+  peerCredentials(fd: number): { pid: number; uid: number; gid: number } | number;
+  socketPair(): [number, number] | number;
+  closeFd(fd: number): number;
+  sendDatagram(path: string, data: Uint8Array, fds: readonly number[]): number;
+}
+
+// The same from src/native (run with tsx) and from dist/native.
+const addonPath = '../../build/Release/tpmux.node';
+
+function load(): NativeAddon {
+  try {
+    return createRequire(import.meta.url)(addonPath) as NativeAddon;
+  } catch (error) {
+    const reason = error instanceof Error ? (error.message.split('\n', 1)[0] ?? '') : String(error);
+    throw new Error(`the native addon cannot be loaded : ${reason} (run scripts/setup, or npm run build)`, { cause: error });
+  }
+}
+
+let loaded: NativeAddon | undefined;
+
+/** The addon, loaded at the first use: what needs no TPM runs without it. Throws an Error that says how to build it. */
+export function addon(): NativeAddon {
+  loaded ??= load();
+  return loaded;
+}
+
+/** An Error like Node's own for a system call that returned `-errno`: `code` (`EBADF`), `errno`, `syscall`. */
+export function systemError(result: number, syscall: string): NodeJS.ErrnoException {
+  const code = getSystemErrorName(result);
+  return Object.assign(new Error(`${syscall} ${code}`), { code, errno: result, syscall });
+}
