@@ -12,7 +12,7 @@ import { digestSize } from '../tpm/hash.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { decode, encode, struct, tpm2b, uint8, type Infer } from '../tpm/schema.js';
 import { TPM2B_DIGEST, TPMT_PUBLIC } from '../tpm/structures/index.js';
-import type { TPMS_ECC_POINT, TPMT_RSA_DECRYPT, TPMT_SIGNATURE, TPMT_SIG_SCHEME } from '../tpm/structures/index.js';
+import type { TPMS_ECC_POINT, TPMT_RSA_DECRYPT, TPMT_SENSITIVE, TPMT_SIGNATURE, TPMT_SIG_SCHEME } from '../tpm/structures/index.js';
 import type { CreatedKey, CreateRequest, KeyEngine, PrivatePart, SymmetricSecret } from './engine.js';
 import { createSymmetricSecret, type SymmetricPublic } from './symmetric-secret.js';
 
@@ -26,6 +26,8 @@ const EMPTY = Buffer.alloc(0);
 /** What {@link PrivatePart.serialize} of a hardware key gives. */
 const SERIALIZED = struct({
   format: uint8,
+  /** 1 if the key came from outside, 0 if the chip made it. */
+  imported: uint8,
   /** The chip's `TPM2B_PRIVATE`. */
   privateBlob: tpm2b(MAX_PRIVATE_SIZE),
   /**
@@ -33,7 +35,7 @@ const SERIALIZED = struct({
    * whole public area if the chip did not make quite what it was asked for.
    */
   chipPublic: tpm2b(1024),
-  /** `seedValue` of a symmetric object. */
+  /** `seedValue` of a symmetric object, or of one that came from outside. */
   seedValue: TPM2B_DIGEST,
 });
 type Serialized = Infer<typeof SERIALIZED>;
@@ -106,6 +108,16 @@ export class HardwareEngine implements KeyEngine {
     );
   }
 
+  async adopt(publicArea: TPMT_PUBLIC, sensitive: TPMT_SENSITIVE): Promise<PrivatePart> {
+    this.requireSupported(publicArea);
+    return await asGuestErrors(this.chip, this.log, async () => {
+      const seedValue = Buffer.from(sensitive.seedValue);
+      if (!isAsymmetric(publicArea)) return await this.seal(publicArea, { seedValue, sensitive: sensitive.sensitive });
+      const { privateBlob } = await this.chip.import(guestKeyPublic(this.chip.rootPublic, publicArea, true), sensitive);
+      return this.part(publicArea, { format: FORMAT, imported: 1, privateBlob, chipPublic: EMPTY, seedValue });
+    });
+  }
+
   restore(publicArea: TPMT_PUBLIC, serialized: Buffer): PrivatePart {
     const stored = decode(SERIALIZED, Buffer.from(serialized));
     if (stored.format !== FORMAT) throw new TpmError(TPM_RC.INTEGRITY);
@@ -119,34 +131,38 @@ export class HardwareEngine implements KeyEngine {
     const publicArea = { ...template, unique: made.unique } as AsymmetricPublic;
     const rebuilt = encode(TPMT_PUBLIC, guestKeyPublic(this.chip.rootPublic, publicArea));
     const chipPublic = rebuilt.equals(blobs.publicArea) ? EMPTY : blobs.publicArea;
-    const stored = { format: FORMAT, privateBlob: blobs.privateBlob, chipPublic, seedValue: EMPTY };
+    const stored = { format: FORMAT, imported: 0, privateBlob: blobs.privateBlob, chipPublic, seedValue: EMPTY };
     return { publicArea, privatePart: this.part(publicArea, stored) };
   }
 
   private async createSymmetric(template: SymmetricPublic, sensitiveData: Buffer): Promise<CreatedKey> {
     const { publicArea, secret } = createSymmetricSecret(template, sensitiveData, this.draw);
     try {
-      const blobs = await this.chip.create(sealedPublic(this.chip.rootPublic), secret.sensitive);
-      const made = decode(TPMT_PUBLIC, blobs.publicArea, true);
-      if (made.type !== TPM_ALG.KEYEDHASH) throw new Error('the TPM made an object of another type');
-      const seedValue = Buffer.from(secret.seedValue);
-      const stored = { format: FORMAT, privateBlob: blobs.privateBlob, chipPublic: made.unique, seedValue };
-      return { publicArea, privatePart: this.part(publicArea, stored) };
+      return { publicArea, privatePart: await this.seal(publicArea, secret) };
     } finally {
       secret.sensitive.fill(0);
       secret.seedValue.fill(0);
     }
   }
 
+  /** Seals a symmetric secret in the chip; copies what is kept. */
+  private async seal(publicArea: SymmetricPublic, { seedValue, sensitive }: SymmetricSecret): Promise<PrivatePart> {
+    const { privateBlob, publicArea: chipPublic } = await this.chip.create(sealedPublic(this.chip.rootPublic), sensitive);
+    const made = decode(TPMT_PUBLIC, chipPublic, true);
+    if (made.type !== TPM_ALG.KEYEDHASH) throw new Error('the TPM made an object of another type');
+    const stored = { format: FORMAT, imported: 0, privateBlob, chipPublic: made.unique, seedValue: Buffer.from(seedValue) };
+    return this.part(publicArea, stored);
+  }
+
   private part(publicArea: TPMT_PUBLIC, stored: Serialized): PrivatePart {
     return new HardwarePrivatePart(this.chip, this.log, publicArea, this.chipKey(publicArea, stored), stored);
   }
 
-  private chipKey(publicArea: TPMT_PUBLIC, { privateBlob, chipPublic }: Serialized): LoadableKey {
+  private chipKey(publicArea: TPMT_PUBLIC, { privateBlob, chipPublic, imported }: Serialized): LoadableKey {
     const { rootPublic } = this.chip;
     if (!isAsymmetric(publicArea)) return this.chip.key(sealedPublic(rootPublic, chipPublic), privateBlob);
     if (chipPublic.length > 0) return this.chip.key(decode(TPMT_PUBLIC, chipPublic, true), privateBlob);
-    return this.chip.key(guestKeyPublic(rootPublic, publicArea), privateBlob);
+    return this.chip.key(guestKeyPublic(rootPublic, publicArea, imported === 1), privateBlob);
   }
 
   private requireSupported(publicArea: TPMT_PUBLIC): void {

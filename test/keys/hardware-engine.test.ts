@@ -169,6 +169,43 @@ describe('hardware engine', () => {
     assert.equal((await (await create(cipher)).privatePart.secret()).sensitive.length, 32);
   });
 
+  it('adopts keys from outside, which nobody sees on the bus', async () => {
+    const ecc = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const jwk = ecc.privateKey.export({ format: 'jwk' });
+    const part = (name: 'x' | 'y' | 'd'): Buffer => Buffer.from(jwk[name] ?? '', 'base64url');
+    const eccPublic = { ...eccTemplate(), unique: { x: part('x'), y: part('y') } } as TPMT_PUBLIC;
+    const outside = { authValue: Buffer.from('guest auth'), seedValue: EMPTY };
+    const adopted = await engine.adopt(eccPublic, { ...outside, sensitiveType: TPM_ALG.ECC, sensitive: part('d') });
+    for (const key of [adopted, engine.restore(eccPublic, adopted.serialize())]) {
+      const signature = p1363(await key.sign(sha256, ECDSA_SHA256), 32);
+      assert.ok(verify('sha256', message, { key: ecc.publicKey, dsaEncoding: 'ieee-p1363' }, signature));
+    }
+    assert.equal(
+      bench.relay.commands.some((command) => command.includes(part('d'))),
+      false,
+    );
+
+    const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const rsaJwk = rsa.privateKey.export({ format: 'jwk' });
+    const rsaPublic = { ...rsaTemplate(DECRYPT), unique: Buffer.from(rsaJwk.n ?? '', 'base64url') } as TPMT_PUBLIC;
+    const prime = Buffer.from(rsaJwk.p ?? '', 'base64url');
+    const rsaPart = await engine.adopt(rsaPublic, { ...outside, sensitiveType: TPM_ALG.RSA, sensitive: prime });
+    const cipherText = publicEncrypt({ key: rsa.publicKey, padding: constants.RSA_PKCS1_PADDING }, message);
+    assert.deepEqual(await rsaPart.rsaDecrypt(cipherText, { scheme: TPM_ALG.RSAES, details: null }, EMPTY), message);
+
+    const sealed = {
+      type: TPM_ALG.KEYEDHASH,
+      nameAlg: TPM_ALG.SHA256,
+      objectAttributes: TPMA_OBJECT.userWithAuth,
+      authPolicy: EMPTY,
+      parameters: { scheme: NO_SCHEME },
+      unique: EMPTY,
+    } as const;
+    const secret = { seedValue: randomBytes(32), sensitive: randomBytes(40) };
+    const symmetric = await engine.adopt(sealed, { ...outside, ...secret, sensitiveType: TPM_ALG.KEYEDHASH });
+    assert.deepEqual(await symmetric.secret(), secret);
+  });
+
   it('refuses what the chip does not have, and says so before', async () => {
     const refused: [TPMT_PUBLIC, number][] = [
       [rsaTemplate(SIGN, 4096), TPM_RC.KEY_SIZE],

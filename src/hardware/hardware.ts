@@ -1,0 +1,255 @@
+// The hardware TPM of this host, shared by all guests.
+import { randomBytes } from 'node:crypto';
+import { Tcti } from '../native/index.js';
+import { GetRandom, Unseal } from '../tpm/commands/index.js';
+import { nameOfPublic } from '../tpm/name.js';
+import { TPM_RC } from '../tpm/response-code.js';
+import { Account, HOST_ACCOUNT_NAME, type CommandCounter } from './account.js';
+import { readChipInfo, type ChipInfo } from './chip-info.js';
+import { ChipSession } from './chip-session.js';
+import { Chip, type ChipLog, type ChipPatience, type ChipTransport } from './chip.js';
+import { createUnder, loadable, type KeyBlobs } from './create-key.js';
+import { ChipError, HostKeyError } from './errors.js';
+import { GuestChip } from './guest-chip.js';
+import { DEFAULT_HOST_ROOT_HANDLE, openHostRoot, type HostRecords, type HostRoot } from './host-keys.js';
+import { ChipJobs } from './jobs.js';
+import { FifoScheduler, type ChipScheduler } from './scheduler.js';
+import { SlotCache, type LoadableKey, type SlotCounters } from './slots.js';
+import { authorizedPolicyDigest, guestRootTemplate, migrationPolicyRef, MIGRATION_AUTHORITY_TEMPLATE, sealedPublic } from './templates.js';
+
+const STATE_KEY_SIZE = 32;
+const NO_DATA = Buffer.alloc(0);
+
+/** How to reach and use the chip. */
+export interface HardwareOptions {
+  /** A TCTI string of tpm2-tss, e.g. `device:/dev/tpm0`. */
+  readonly tcti: string;
+  /** Persistent handle of the host root; default {@link DEFAULT_HOST_ROOT_HANDLE}. */
+  readonly hostRootHandle?: number;
+  /** Authorisation value of the owner hierarchy (default: empty); needed at the first start only. */
+  readonly ownerAuth?: Buffer;
+  /** What {@link Hardware.hostRecords} was when the state was made; undefined at the first start. */
+  readonly hostRecords?: HostRecords | undefined;
+  readonly scheduler?: ChipScheduler;
+  readonly patience?: Partial<ChipPatience> | undefined;
+}
+
+/** A guest's root and state key, as they are stored; useless without this chip. */
+export interface GuestIdentity {
+  readonly rootPublic: Buffer;
+  readonly rootPrivate: Buffer;
+  readonly stateKeyPublic: Buffer;
+  readonly stateKeyPrivate: Buffer;
+}
+
+/** A guest that is opened: its share of the chip. */
+export interface OpenGuest {
+  /** 32 bytes; whoever gets them zeroises them. */
+  readonly stateKey: Buffer;
+  readonly chip: GuestChip;
+  readonly account: Account;
+}
+
+/** What happened in the chip, for metrics. */
+export interface HardwareUsage {
+  readonly commands: readonly CommandCounter[];
+  readonly host: readonly CommandCounter[];
+  readonly slots: Readonly<SlotCounters> & { readonly used: number; readonly limit: number; readonly contexts: number };
+  /** Jobs that wait or run. */
+  readonly pending: number;
+}
+
+/** The hardware TPM, open for guests. */
+export class Hardware {
+  /** What the store must keep; as given to {@link open}, or new at the first start. */
+  readonly hostRecords: HostRecords;
+  /** Identity and abilities of the chip, as they were at {@link open}. */
+  readonly info: ChipInfo;
+  /** Commands of several steps on the chip itself: migration, attestation. */
+  readonly jobs: ChipJobs;
+  /** The host root: parent of all that tpmux makes in the chip. Needs no authValue. */
+  readonly hostRoot: HostRoot;
+  /** The key that signs policies of guest roots; ECDSA P-256 with SHA-256. Needs no authValue. */
+  readonly migrationAuthority: LoadableKey;
+  /** Housekeeping is charged here. */
+  readonly hostAccount: Account;
+
+  private constructor(parts: Pick<Hardware, 'hostRecords' | 'info' | 'jobs' | 'hostRoot' | 'migrationAuthority' | 'hostAccount'>) {
+    this.hostRecords = parts.hostRecords;
+    this.info = parts.info;
+    this.jobs = parts.jobs;
+    this.hostRoot = parts.hostRoot;
+    this.migrationAuthority = parts.migrationAuthority;
+    this.hostAccount = parts.hostAccount;
+  }
+
+  /**
+   * Connects to the chip, cleans up what a killed run left in it, finds or makes the host's keys and starts the session.
+   * Rejects with `ChipUnavailable`, {@link HostKeyError} (the message says what to do) or {@link ChipError}.
+   */
+  static async open(options: HardwareOptions, log: ChipLog): Promise<Hardware> {
+    const hostAccount = new Account(HOST_ACCOUNT_NAME, 'housekeeping');
+    const chip = await Chip.open(connector(options.tcti), log, hostAccount, { clean: true, patience: options.patience });
+    try {
+      return await Hardware.start(chip, options, hostAccount);
+    } catch (error) {
+      await chip.close();
+      throw error;
+    }
+  }
+
+  /** What chip there is, without making or changing anything in it. Rejects as {@link open}. */
+  static async probe(tcti: string, log: ChipLog): Promise<ChipInfo> {
+    const account = new Account(HOST_ACCOUNT_NAME, 'probe');
+    const chip = await Chip.open(connector(tcti), log, account, { clean: false });
+    try {
+      return await readChipInfo(chip, account);
+    } finally {
+      await chip.close();
+    }
+  }
+
+  private static async start(chip: Chip, options: HardwareOptions, hostAccount: Account): Promise<Hardware> {
+    const info = await readChipInfo(chip, hostAccount);
+    const slots = new SlotCache(chip, info.slots);
+    const hostRoot = await openHostRoot(chip, hostAccount, {
+      handle: options.hostRootHandle ?? DEFAULT_HOST_ROOT_HANDLE,
+      ownerAuth: options.ownerAuth ?? NO_DATA,
+      recordedName: options.hostRecords?.hostRootName,
+    });
+    chip.session = new ChipSession(hostRoot);
+    const authority =
+      options.hostRecords === undefined
+        ? await createUnder(chip, hostAccount, hostRoot, MIGRATION_AUTHORITY_TEMPLATE)
+        : recordedAuthority(options.hostRecords);
+    return new Hardware({
+      hostRecords: options.hostRecords ?? newRecords(hostRoot, authority),
+      info,
+      jobs: new ChipJobs(chip, slots, options.scheduler ?? new FifoScheduler()),
+      hostRoot,
+      migrationAuthority: loadable(authority, hostRoot),
+      hostAccount,
+    });
+  }
+
+  /**
+   * Makes the root and the state key of a new guest.
+   * @param guestId what tells the guest apart wherever it goes; migrations are authorised for it
+   */
+  createGuestIdentity(guestId: string): Promise<GuestIdentity> {
+    const { jobs, hostAccount, hostRoot } = this;
+    const policy = authorizedPolicyDigest(this.migrationAuthority.name, migrationPolicyRef(guestId));
+    return jobs.run(hostAccount, async () => {
+      const root = await createUnder(jobs.chip, hostAccount, hostRoot, guestRootTemplate(policy));
+      const rootKey = loadable(root, hostRoot);
+      const stateKey = await jobs.slots.use(rootKey, hostAccount, (handle) => {
+        const sensitive = { authValue: NO_DATA, data: randomBytes(STATE_KEY_SIZE) };
+        const parent = { handle, name: rootKey.name };
+        return createUnder(jobs.chip, hostAccount, parent, sealedPublic(rootKey.publicArea), sensitive).finally(() => {
+          sensitive.data.fill(0);
+        });
+      });
+      return {
+        rootPublic: root.publicArea,
+        rootPrivate: root.privateBlob,
+        stateKeyPublic: stateKey.publicArea,
+        stateKeyPrivate: stateKey.privateBlob,
+      };
+    });
+  }
+
+  /**
+   * Unseals a guest's state key and gives it its share of the chip.
+   * Rejects with {@link HostKeyError} if the identity is not one of this chip, or was changed.
+   */
+  async openGuest(identity: GuestIdentity, guestName: string): Promise<OpenGuest> {
+    const { jobs, hostRoot, info } = this;
+    const account = new Account(guestName);
+    const root = this.guestRoot(identity);
+    const stateKeyObject = loadable({ publicArea: identity.stateKeyPublic, privateBlob: identity.stateKeyPrivate }, root);
+    try {
+      const { outData } = await jobs.run(account, () =>
+        jobs.slots.use(stateKeyObject, account, (itemHandle) =>
+          jobs.chip.execute(Unseal, { itemHandle }, { account, names: [stateKeyObject.name] }),
+        ),
+      );
+      return { stateKey: outData, chip: new GuestChip(jobs, info, root, outData, account), account };
+    } catch (error) {
+      if (!(error instanceof ChipError) || !isForeign(error)) throw error;
+      const where = `host root 0x${hostRoot.handle.toString(16)}`;
+      throw new HostKeyError(
+        `the keys of guest ${guestName} were not made by this TPM, or were changed: it refuses them below its ${where} ` +
+          '(put the right state directory and TPM together, or migrate the guest instead of copying it)',
+        { cause: error },
+      );
+    }
+  }
+
+  /** A guest's root as a key to be loaded: what migration duplicates. */
+  guestRoot(identity: Pick<GuestIdentity, 'rootPublic' | 'rootPrivate'>): LoadableKey {
+    return loadable({ publicArea: identity.rootPublic, privateBlob: identity.rootPrivate }, this.hostRoot);
+  }
+
+  /** `size` bytes from the chip's random number generator. */
+  entropy(size: number): Promise<Buffer> {
+    const { jobs, hostAccount } = this;
+    return jobs.run(hostAccount, async () => {
+      const parts: Buffer[] = [];
+      for (let missing = size; missing > 0;) {
+        const request = { bytesRequested: Math.min(missing, 32) };
+        const { randomBytes: part } = await jobs.chip.execute(GetRandom, request, { account: hostAccount, protect: true });
+        if (part.length === 0) throw new ChipError(GetRandom.name, TPM_RC.FAILURE);
+        parts.push(part);
+        missing -= part.length;
+      }
+      return Buffer.concat(parts, size);
+    });
+  }
+
+  /** A snapshot. */
+  usage(): HardwareUsage {
+    const { chip, slots, scheduler } = this.jobs;
+    return {
+      commands: chip.usage.counters(),
+      host: this.hostAccount.counters(),
+      slots: { ...slots.counters, ...slots.occupancy },
+      pending: scheduler.pending,
+    };
+  }
+
+  /** Finishes the jobs that wait, takes all that is tpmux's out of the chip's memory and closes the connection. */
+  async close(): Promise<void> {
+    const { jobs, hostAccount } = this;
+    try {
+      await jobs.run(hostAccount, async () => {
+        await jobs.slots.discard(() => true, hostAccount);
+        await jobs.chip.session?.end(jobs.chip, hostAccount);
+      });
+    } finally {
+      await jobs.chip.close();
+    }
+  }
+}
+
+function connector(tcti: string): () => Promise<ChipTransport> {
+  return () => Tcti.open(tcti);
+}
+
+function recordedAuthority({ migrationAuthority }: HostRecords): KeyBlobs {
+  return {
+    publicArea: Buffer.from(migrationAuthority.public, 'base64'),
+    privateBlob: Buffer.from(migrationAuthority.private, 'base64'),
+  };
+}
+
+function newRecords(hostRoot: HostRoot, authority: KeyBlobs): HostRecords {
+  return {
+    hostRootName: nameOfPublic(hostRoot.publicArea).toString('hex'),
+    migrationAuthority: { public: authority.publicArea.toString('base64'), private: authority.privateBlob.toString('base64') },
+  };
+}
+
+/** What chips answer to a private part that is not theirs, or not of this public part. */
+function isForeign({ base }: ChipError): boolean {
+  return base === TPM_RC.INTEGRITY || base === TPM_RC.BINDING || base === TPM_RC.SENSITIVE || base === TPM_RC.SIZE || base === TPM_RC.TYPE;
+}
