@@ -9,6 +9,7 @@ import type { TPMS_ECC_POINT, TPMT_RSA_DECRYPT, TPMT_SENSITIVE, TPMT_SIGNATURE, 
 import type { Account } from './account.js';
 import type { ChipInfo } from './chip-info.js';
 import { createUnder, importUnder, loadable, type KeyBlobs } from './create-key.js';
+import { extractSecret } from './extract-secret.js';
 import type { ChipJobs } from './jobs.js';
 import type { LoadableKey } from './slots.js';
 
@@ -51,7 +52,7 @@ export class GuestChip {
   }
 
   /**
-   * Takes over a key from outside. `publicArea` is the chip's, e.g. of {@link guestKeyPublic} with `imported`; of `sensitive` only the
+   * Takes over a key from outside. `publicArea` is the chip's, e.g. of {@link guestKeyPublic}; of `sensitive` only the
    * secret counts. The caller zeroises it. One command if the root is in a slot.
    */
   import(publicArea: TPMT_PUBLIC, sensitive: TPMT_SENSITIVE): Promise<KeyBlobs> {
@@ -89,6 +90,15 @@ export class GuestChip {
   async unseal(key: LoadableKey): Promise<Buffer> {
     const { outData } = await this.operate(key, Unseal, (itemHandle) => ({ itemHandle }));
     return outData;
+  }
+
+  /**
+   * The secret (prime or scalar) of a key that its guest made duplicable. It leaves the chip encrypted for a key that exists for this
+   * call alone. Six commands; the caller zeroises what it gets.
+   */
+  extract(key: LoadableKey): Promise<Buffer> {
+    const { jobs, account } = this;
+    return jobs.run(account, () => jobs.slots.use(key, account, (handle) => extractSecret(jobs.chip, account, key, handle)));
   }
 
   /** Removes the guest's keys from the chip and forgets the authorisation value. The object is not used after that. */

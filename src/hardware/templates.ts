@@ -88,18 +88,33 @@ export function sealedPublic(root: TPMT_PUBLIC, unique: Buffer = EMPTY): TPMT_PU
 /** An asymmetric public area of a guest's. */
 export type AsymmetricPublic = Extract<TPMT_PUBLIC, { type: typeof TPM_ALG.RSA | typeof TPM_ALG.ECC }>;
 
+/** Whether a guest's key may leave its parent: then the chip's key behind it may be duplicated, all others may not. */
+export function isDuplicable(guest: TPMT_PUBLIC): boolean {
+  return (guest.objectAttributes & FIXED) === 0;
+}
+
+/** Digest of the policy that is just `PolicyCommandCode(Duplicate)` (Part 3, 23.11). */
+function duplicationPolicyDigest(): Buffer {
+  const codes = Buffer.alloc(8);
+  codes.writeUInt32BE(TPM_CC.PolicyCommandCode, 0);
+  codes.writeUInt32BE(TPM_CC.Duplicate, 4);
+  return hash(NAME_ALG, Buffer.alloc(32), codes);
+}
+
+const DUPLICATION_POLICY = duplicationPolicyDigest();
+
 /**
  * The chip's key below `root` behind a guest's asymmetric key: unrestricted, without scheme, so that tpmux decides what it
- * computes; it can sign or decrypt as the guest's key can. `unique` is the guest's. A key that is `imported` is not fixed to
- * its parent, or the chip would not take it; without a policy it cannot be duplicated all the same.
+ * computes; it can sign or decrypt as the guest's key can. `unique` is the guest's.
  */
-export function guestKeyPublic(root: TPMT_PUBLIC, guest: AsymmetricPublic, imported = false): TPMT_PUBLIC {
-  const use = guest.objectAttributes & (TPMA_OBJECT.sign | TPMA_OBJECT.decrypt);
-  const origin = imported ? 0 : TPMA_OBJECT.sensitiveDataOrigin;
+export function guestKeyPublic(root: TPMT_PUBLIC, guest: AsymmetricPublic): TPMT_PUBLIC {
+  const copied = guest.objectAttributes & (TPMA_OBJECT.sign | TPMA_OBJECT.decrypt | TPMA_OBJECT.sensitiveDataOrigin);
+  const duplicable = isDuplicable(guest) && (root.objectAttributes & TPMA_OBJECT.fixedTPM) === 0;
+  const inherited = childAttributes(root) & ~(duplicable ? FIXED : 0);
   const common = {
     nameAlg: NAME_ALG,
-    objectAttributes: (childAttributes(root) & ~(imported ? FIXED : 0)) | origin | use,
-    authPolicy: EMPTY,
+    objectAttributes: inherited | copied,
+    authPolicy: duplicable ? DUPLICATION_POLICY : EMPTY,
   } as const;
   if (guest.type === TPM_ALG.RSA) {
     const { keyBits } = guest.parameters;
@@ -117,4 +132,10 @@ export function guestKeyPublic(root: TPMT_PUBLIC, guest: AsymmetricPublic, impor
     parameters: { symmetric: NO_CIPHER, scheme: NO_SCHEME, curveID, kdf: NO_SCHEME },
     unique: guest.unique,
   };
+}
+
+/** The public part of a storage key that tpmux itself holds for one duplication. */
+export function transferKeyPublic(point: { readonly x: Buffer; readonly y: Buffer }): TPMT_PUBLIC {
+  const key = eccStorage(STORAGE | TPMA_OBJECT.userWithAuth, EMPTY, EMPTY);
+  return { ...key, unique: point } as TPMT_PUBLIC;
 }

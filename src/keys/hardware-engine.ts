@@ -6,7 +6,7 @@ import type { ChipLog } from '../hardware/chip.js';
 import { ChipError, ChipRestarted, ChipUnavailable } from '../hardware/errors.js';
 import type { GuestChip } from '../hardware/guest-chip.js';
 import type { LoadableKey } from '../hardware/slots.js';
-import { guestKeyPublic, sealedPublic, type AsymmetricPublic } from '../hardware/templates.js';
+import { guestKeyPublic, isDuplicable, sealedPublic, type AsymmetricPublic } from '../hardware/templates.js';
 import { MAX_PRIVATE_SIZE, TPM_ALG } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
@@ -27,7 +27,6 @@ const EMPTY = Buffer.alloc(0);
 const SERIALIZED = struct({
   format: uint8,
   /** 1 if the key came from outside, 0 if the chip made it. */
-  imported: uint8,
   /** The chip's `TPM2B_PRIVATE`. */
   privateBlob: tpm2b(MAX_PRIVATE_SIZE),
   /**
@@ -113,8 +112,8 @@ export class HardwareEngine implements KeyEngine {
     return await asGuestErrors(this.chip, this.log, async () => {
       const seedValue = Buffer.from(sensitive.seedValue);
       if (!isAsymmetric(publicArea)) return await this.seal(publicArea, { seedValue, sensitive: sensitive.sensitive });
-      const { privateBlob } = await this.chip.import(guestKeyPublic(this.chip.rootPublic, publicArea, true), sensitive);
-      return this.part(publicArea, { format: FORMAT, imported: 1, privateBlob, chipPublic: EMPTY, seedValue });
+      const { privateBlob } = await this.chip.import(guestKeyPublic(this.chip.rootPublic, publicArea), sensitive);
+      return this.part(publicArea, { format: FORMAT, privateBlob, chipPublic: EMPTY, seedValue });
     });
   }
 
@@ -131,7 +130,7 @@ export class HardwareEngine implements KeyEngine {
     const publicArea = { ...template, unique: made.unique } as AsymmetricPublic;
     const rebuilt = encode(TPMT_PUBLIC, guestKeyPublic(this.chip.rootPublic, publicArea));
     const chipPublic = rebuilt.equals(blobs.publicArea) ? EMPTY : blobs.publicArea;
-    const stored = { format: FORMAT, imported: 0, privateBlob: blobs.privateBlob, chipPublic, seedValue: EMPTY };
+    const stored = { format: FORMAT, privateBlob: blobs.privateBlob, chipPublic, seedValue: EMPTY };
     return { publicArea, privatePart: this.part(publicArea, stored) };
   }
 
@@ -150,7 +149,7 @@ export class HardwareEngine implements KeyEngine {
     const { privateBlob, publicArea: chipPublic } = await this.chip.create(sealedPublic(this.chip.rootPublic), sensitive);
     const made = decode(TPMT_PUBLIC, chipPublic, true);
     if (made.type !== TPM_ALG.KEYEDHASH) throw new Error('the TPM made an object of another type');
-    const stored = { format: FORMAT, imported: 0, privateBlob, chipPublic: made.unique, seedValue: Buffer.from(seedValue) };
+    const stored = { format: FORMAT, privateBlob, chipPublic: made.unique, seedValue: Buffer.from(seedValue) };
     return this.part(publicArea, stored);
   }
 
@@ -158,11 +157,11 @@ export class HardwareEngine implements KeyEngine {
     return new HardwarePrivatePart(this.chip, this.log, publicArea, this.chipKey(publicArea, stored), stored);
   }
 
-  private chipKey(publicArea: TPMT_PUBLIC, { privateBlob, chipPublic, imported }: Serialized): LoadableKey {
+  private chipKey(publicArea: TPMT_PUBLIC, { privateBlob, chipPublic }: Serialized): LoadableKey {
     const { rootPublic } = this.chip;
     if (!isAsymmetric(publicArea)) return this.chip.key(sealedPublic(rootPublic, chipPublic), privateBlob);
     if (chipPublic.length > 0) return this.chip.key(decode(TPMT_PUBLIC, chipPublic, true), privateBlob);
-    return this.chip.key(guestKeyPublic(rootPublic, publicArea, imported === 1), privateBlob);
+    return this.chip.key(guestKeyPublic(rootPublic, publicArea), privateBlob);
   }
 
   private requireSupported(publicArea: TPMT_PUBLIC): void {
@@ -220,7 +219,11 @@ class HardwarePrivatePart implements PrivatePart {
   }
 
   async secret(): Promise<SymmetricSecret> {
-    if (isAsymmetric(this.publicArea)) throw new TpmError(TPM_RC.TYPE);
+    if (isAsymmetric(this.publicArea)) {
+      if (!isDuplicable(this.publicArea)) throw new TpmError(TPM_RC.ATTRIBUTES);
+      const sensitive = await asGuestErrors(this.chip, this.log, () => this.chip.extract(this.key));
+      return { seedValue: Buffer.from(this.stored.seedValue), sensitive };
+    }
     const sensitive = await asGuestErrors(this.chip, this.log, () => this.chip.unseal(this.key));
     return { seedValue: Buffer.from(this.stored.seedValue), sensitive };
   }

@@ -1,6 +1,6 @@
 // Keys of a guest in a real TPM, verified with node:crypto.
 import assert from 'node:assert/strict';
-import { constants, createHash, diffieHellman, generateKeyPairSync, publicEncrypt, randomBytes, verify } from 'node:crypto';
+import { constants, createECDH, createHash, diffieHellman, generateKeyPairSync, publicEncrypt, randomBytes, verify } from 'node:crypto';
 import type { GuestChip } from '../../src/hardware/guest-chip.js';
 import type { Hardware } from '../../src/hardware/hardware.js';
 import { deriveBlobKey, openPrivate, sealPrivate } from '../../src/keys/blob.js';
@@ -230,7 +230,27 @@ describe('hardware engine', () => {
     await rejectsWith(privatePart.sign(sha256, { scheme: TPM_ALG.ECDAA, details: { hashAlg: TPM_ALG.SHA256, count: 0 } }), TPM_RC.SCHEME);
     await rejectsWith(privatePart.sign(sha256, { scheme: TPM_ALG.RSASSA, details: { hashAlg: TPM_ALG.SHA256 } }), TPM_RC.SCHEME);
     await rejectsWith(privatePart.rsaDecrypt(Buffer.alloc(256), NO_SCHEME, EMPTY), TPM_RC.KEY);
-    await rejectsWith(privatePart.secret(), TPM_RC.TYPE);
+    const fixed = await create(eccTemplate(SIGN | TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent));
+    await rejectsWith(fixed.privatePart.secret(), TPM_RC.ATTRIBUTES);
+  });
+
+  it('hands out the secret of a key that its guest made duplicable, and of no other', async () => {
+    bench.relay.clear();
+    const ecc = await create(eccTemplate());
+    const scalar = (await ecc.privatePart.secret()).sensitive;
+    const own = createECDH('prime256v1');
+    own.setPrivateKey(scalar);
+    const { unique } = ecc.publicArea as Extract<TPMT_PUBLIC, { type: typeof TPM_ALG.ECC }>;
+    assert.equal(own.getPublicKey('hex'), Buffer.concat([Buffer.of(4), unique.x, unique.y]).toString('hex'));
+    const rsa = await create(rsaTemplate(SIGN | DECRYPT));
+    const prime = (await rsa.privatePart.secret()).sensitive;
+    const modulus = BigInt(`0x${(rsa.publicArea.unique as Buffer).toString('hex')}`);
+    assert.equal(modulus % BigInt(`0x${prime.toString('hex')}`), 0n);
+    const seen = (bytes: Buffer): boolean => bench.relay.commands.some((command) => command.includes(bytes));
+    assert.equal(seen(scalar) || seen(prime), false);
+    const restored = engine.restore(ecc.publicArea, ecc.privatePart.serialize());
+    assert.deepEqual((await restored.secret()).sensitive, scalar);
+    await restored.sign(sha256, ECDSA_SHA256);
   });
 
   it('does not open another guest’s key, even with its blob in clear', async () => {
