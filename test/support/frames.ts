@@ -1,0 +1,142 @@
+// Commands as bytes and responses as values, by the declarations in src/tpm/commands.
+import assert from 'node:assert/strict';
+import type { Command, Request, Response } from '../../src/tpm/command.js';
+import { decodeResponseParameters, encodeParameters } from '../../src/tpm/command.js';
+import { TPM_RS, TPM_ST } from '../../src/tpm/constants/index.js';
+import { baseCode, describeResponseCode, TPM_RC } from '../../src/tpm/response-code.js';
+import { TPMS_AUTH_COMMAND, TPMS_AUTH_RESPONSE } from '../../src/tpm/structures/index.js';
+import { Reader, Writer } from '../../src/tpm/wire.js';
+
+/** Any declaration of a command. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the only way to say "a command of whatever"
+export type AnyCommand = Command<any, any, any, any>;
+/** Handles and parameters of a command by name, whatever the command. */
+export type Values = Readonly<Record<string, unknown>>;
+
+/** An empty buffer. */
+export const none = Buffer.alloc(0);
+
+/** A password authorisation. */
+export function password(auth: Buffer | string = none): TPMS_AUTH_COMMAND {
+  return { sessionHandle: TPM_RS.PW, nonce: none, sessionAttributes: 0, hmac: Buffer.from(auth) };
+}
+
+/** One empty password for every handle that needs an authorisation. */
+export function emptyPasswords(command: AnyCommand): TPMS_AUTH_COMMAND[] {
+  return command.handleList.filter(([, { role }]) => role !== undefined).map(() => password());
+}
+
+/** The values of a command's handles, in order. */
+export function handlesOf(command: AnyCommand, values: Values): number[] {
+  return command.handleList.map(([name]) => values[name] as number);
+}
+
+/**
+ * A command's frame. Without `sessions` every handle that needs it gets an empty password; with an empty list the tag is
+ * `TPM_ST_NO_SESSIONS`.
+ */
+export function frame<C extends AnyCommand>(
+  command: C,
+  values: Request<C>,
+  sessions: readonly TPMS_AUTH_COMMAND[] = emptyPasswords(command),
+): Buffer {
+  return rawFrame(command.code, handlesOf(command, values), encodeParameters(command.inList, values), sessions);
+}
+
+/** A frame of bytes of which nothing is checked. */
+export function rawFrame(
+  code: number,
+  handles: readonly number[],
+  parameters: Buffer,
+  sessions: readonly TPMS_AUTH_COMMAND[] = [],
+): Buffer {
+  const writer = new Writer();
+  writer.uint16(sessions.length > 0 ? TPM_ST.SESSIONS : TPM_ST.NO_SESSIONS);
+  writer.uint32(0);
+  writer.uint32(code);
+  for (const handle of handles) writer.uint32(handle >>> 0);
+  if (sessions.length > 0) {
+    const start = writer.size;
+    writer.uint32(0);
+    for (const session of sessions) TPMS_AUTH_COMMAND.encode(writer, session);
+    writer.patch32(start, writer.size - start - 4);
+  }
+  writer.raw(parameters);
+  writer.patch32(2, writer.size);
+  return Buffer.from(writer.finish());
+}
+
+/** A response. `out` has handle and parameters by name if `code` is success. */
+export interface Parsed<C> {
+  readonly code: number;
+  readonly out: Response<C> | undefined;
+  /** The parameter area as it came. */
+  readonly parameters: Buffer;
+  readonly sessions: readonly TPMS_AUTH_RESPONSE[];
+}
+
+/** Bytes of a response by kind, without a look into the parameters. */
+export function splitResponse(
+  command: AnyCommand,
+  response: Buffer,
+): { code: number; handle: number | undefined; parameters: Buffer; sessions: TPMS_AUTH_RESPONSE[] } {
+  const reader = new Reader(response, true);
+  const tag = reader.uint16();
+  assert.equal(reader.uint32(), response.length, 'size in the response header');
+  const code = reader.uint32();
+  if (code !== TPM_RC.SUCCESS) {
+    assert.equal(response.length, 10, 'an error is a bare header');
+    return { code, handle: undefined, parameters: none, sessions: [] };
+  }
+  const handle = command.outHandleName === undefined ? undefined : reader.uint32();
+  const parameters = reader.view(tag === TPM_ST.SESSIONS ? reader.uint32() : reader.remaining);
+  const sessions: TPMS_AUTH_RESPONSE[] = [];
+  while (reader.remaining > 0) sessions.push(TPMS_AUTH_RESPONSE.decode(reader));
+  return { code, handle, parameters, sessions };
+}
+
+/** Handle and parameters of a successful response by name. */
+export function decodeOut<C extends AnyCommand>(command: C, handle: number | undefined, parameters: Buffer): Response<C> {
+  const out = decodeResponseParameters(command, parameters);
+  if (command.outHandleName !== undefined) out[command.outHandleName] = handle;
+  return out as Response<C>;
+}
+
+/** A response by its command's declaration. Parameters that a session has encrypted make no sense here: see sessions.ts. */
+export function parse<C extends AnyCommand>(command: C, response: Buffer): Parsed<C> {
+  const { code, handle, parameters, sessions } = splitResponse(command, response);
+  return { code, out: code === TPM_RC.SUCCESS ? decodeOut(command, handle, parameters) : undefined, parameters, sessions };
+}
+
+/** What sends a frame to a TPM. */
+export type Execute = (frame: Buffer, locality?: number) => Promise<Buffer>;
+
+/** Sends a command and returns handle and parameters of the response; fails the test if it is not successful. */
+export async function run<C extends AnyCommand>(
+  execute: Execute,
+  command: C,
+  values: Request<C>,
+  sessions?: readonly TPMS_AUTH_COMMAND[],
+): Promise<Response<C>> {
+  const { code, out } = parse(command, await execute(frame(command, values, sessions)));
+  if (out === undefined) assert.fail(`${command.name}: ${describeResponseCode(code)}`);
+  return out;
+}
+
+/** Response code of a frame. */
+export function codeOf(response: Buffer): number {
+  return response.readUInt32BE(6);
+}
+
+/** Sends a command that must be refused with `code`: exactly, or bare if `code` has no number. */
+export async function expectCode<C extends AnyCommand>(
+  execute: Execute,
+  code: number,
+  command: C,
+  values: Request<C>,
+  sessions?: readonly TPMS_AUTH_COMMAND[],
+): Promise<void> {
+  const got = codeOf(await execute(frame(command, values, sessions)));
+  const same = got === code || (baseCode(code) === code && baseCode(got) === code);
+  assert.ok(same, `${command.name}: ${describeResponseCode(got)} instead of ${describeResponseCode(code)}`);
+}
