@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm, rmdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { HostStore } from '../../src/store/host-store.js';
+import { StoreError } from '../../src/store/store-error.js';
+
+const GUEST = '44444444-4444-4444-8444-444444444444';
+
+describe('a full disk', function () {
+  let mount: string;
+  let mounted = false;
+  before(async function () {
+    mount = await mkdtemp(join(tmpdir(), 'tpmux-full-'));
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'tpmux-test', mount], { stdio: 'ignore' });
+      mounted = true;
+    } catch {
+      // Mounting needs root.
+      this.skip();
+    }
+  });
+  after(async () => {
+    if (mounted) execFileSync('umount', ['-l', mount]);
+    await rmdir(mount);
+  });
+
+  it('is an error of the write that meets it; what was committed before is there, and room heals', async () => {
+    const ballast = join(mount, 'ballast');
+    await writeFile(ballast, randomBytes(3_700_000));
+    const path = join(mount, 'store');
+    const store = await HostStore.open(path);
+    const created = new Date().toISOString();
+    await store.addGuest({ id: GUEST, name: 'g', created, policy: null, listen: {}, autostart: true }, Buffer.from('identity'));
+    const key = randomBytes(32);
+    const records = store.guestRecords(GUEST, key);
+    let committed = 0;
+    const fill = async (): Promise<void> => {
+      for (; committed < 200; committed++) {
+        await records.commit(new Map([[`nv/${committed.toString().padStart(3, '0')}`, randomBytes(10_000)]]));
+      }
+    };
+    await assert.rejects(fill(), (error: unknown) => {
+      assert.ok(error instanceof StoreError);
+      assert.match(error.message, /writing the state of guest .* : the disk has 7\.9 MiB free, .* \(make room/);
+      return true;
+    });
+    assert.ok(committed > 5);
+    assert.equal((await records.load('nv/')).length, committed);
+    await assert.rejects(store.putHostRecords(new Map([['big', randomBytes(50_000)]])), /writing the store : the disk has/);
+    await rm(ballast);
+    await records.commit(new Map([['nv/after', randomBytes(10_000)]]));
+    await store.close();
+    const reopened = await HostStore.open(path);
+    assert.equal((await reopened.guestRecords(GUEST, key).load('nv/')).length, committed + 1);
+    await reopened.close();
+  });
+});
