@@ -7,8 +7,8 @@ import { bitLength } from './big-integer.js';
 /** A prime curve `y² = x³ + ax + b` over `p` with base point `(gX, gY)` of prime order `n`; the cofactor is 1. */
 export interface Curve {
   readonly id: TPMI_ECC_CURVE;
-  /** OpenSSL's name. */
-  readonly name: string;
+  /** OpenSSL's name; undefined if it does not have the curve. */
+  readonly name: string | undefined;
   /** Bits of a key (`TPMS_ALGORITHM_DETAIL_ECC.keySize`). */
   readonly keyBits: number;
   /** Bytes of a coordinate. */
@@ -23,11 +23,11 @@ export interface Curve {
   readonly n: bigint;
 }
 
-/** The first number is `p`, then `b`, `gX`, `gY`, `n`; `a` is `p - 3` for all of them. */
-function curve(id: TPMI_ECC_CURVE, name: string, numbers: readonly [string, string, string, string, string]): Curve {
+/** The first number is `p`, then `b`, `gX`, `gY`, `n`; `a` is `p - 3` unless told otherwise. */
+function curve(id: TPMI_ECC_CURVE, name: string | undefined, numbers: readonly [string, string, string, string, string], a?: bigint): Curve {
   const [p, b, gX, gY, n] = numbers.map((hex) => BigInt(`0x${hex}`)) as [bigint, bigint, bigint, bigint, bigint];
   const keyBits = bitLength(p);
-  return { id, name, keyBits, bytes: Math.ceil(keyBits / 8), orderBytes: Math.ceil(bitLength(n) / 8), p, a: p - 3n, b, gX, gY, n };
+  return { id, name, keyBits, bytes: Math.ceil(keyBits / 8), orderBytes: Math.ceil(bitLength(n) / 8), p, a: a ?? p - 3n, b, gX, gY, n };
 }
 
 const curves = [
@@ -66,6 +66,30 @@ const curves = [
     '011839296a789a3bc0045c8a5fb42c7d1bd998f54449579b446817afbd17273e662c97ee72995ef42640c550b9013fad0761353c7086a272c24088be94769fd16650',
     '01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409',
   ]),
+  curve(
+    TPM_ECC_CURVE.BN_P256,
+    undefined,
+    [
+      'fffffffffffcf0cd46e5f25eee71a49f0cdc65fb12980a82d3292ddbaed33013',
+      '03',
+      '01',
+      '02',
+      'fffffffffffcf0cd46e5f25eee71a49e0cdc65fb1299921af62d536cd10b500d',
+    ],
+    0n,
+  ),
+  curve(
+    TPM_ECC_CURVE.BN_P638,
+    undefined,
+    [
+      '23fffffdc000000d7fffffb8000001d3fffff942d000165e3fff94870000d52ffffdd0e00008de55c00086520021e55bfffff51ffff4eb800000004c80015acdffffffffffffece00000000000000067',
+      '0101',
+      '23fffffdc000000d7fffffb8000001d3fffff942d000165e3fff94870000d52ffffdd0e00008de55c00086520021e55bfffff51ffff4eb800000004c80015acdffffffffffffece00000000000000066',
+      '10',
+      '23fffffdc000000d7fffffb8000001d3fffff942d000165e3fff94870000d52ffffdd0e00008de55600086550021e555fffff54ffff4eac000000049800154d9ffffffffffffeda00000000000000061',
+    ],
+    0n,
+  ),
   curve(TPM_ECC_CURVE.SM2_P256, 'SM2', [
     'fffffffeffffffffffffffffffffffffffffffff00000000ffffffffffffffff',
     '28e9fa9e9d9f5e344d5a9e4bcf6509a7f39789f515ab8f92ddbcbd414d940e93',

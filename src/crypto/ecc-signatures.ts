@@ -1,7 +1,7 @@
 // TPM 2.0 Library Part 1, C.4: ECDSA, EC-Schnorr and SM2 signatures of a digest of any length. node:crypto signs only what it has
 // hashed itself, so the last step, arithmetic modulo the order, is done here; the ephemeral point is OpenSSL's.
 import { digestSize, hash } from '../tpm/hash.js';
-import { mod, modInverse, randomScalar, toBigInt, toBytes } from './big-integer.js';
+import { bitLength, mod, modInverse, randomScalar, toBigInt, toBytes } from './big-integer.js';
 import { generateEccKey, sumX, truncateDigest, type EccPoint } from './ecc.js';
 import type { Curve } from './ecc-curves.js';
 
@@ -83,6 +83,21 @@ export function ecSchnorrVerify(curve: Curve, point: EccPoint, digest: Buffer, h
   if (numbers === undefined) return false;
   const x = sumX(curve, numbers.s, curve.n - numbers.r, point);
   return x !== undefined && schnorrChallenge(curve, hashAlg, x, digest) === numbers.r;
+}
+
+/**
+ * ECDAA (C.4.4) of a digest with the ephemeral key of a commit: `k` at random, `T = H(k || digest)`, `s = ephemeral + T d`. The result's
+ * `r` is `k` without leading zeros. `TPM_RC_HASH` if the hash is not served.
+ */
+export function ecdaaSign(curve: Curve, d: Buffer, ephemeralKey: Buffer, digest: Buffer, hashAlg: number): EccSignature {
+  const secret = toBigInt(d);
+  for (;;) {
+    const k = randomScalar(curve.n);
+    const r = toBytes(k, Math.ceil(bitLength(k) / 8));
+    const challenge = toBigInt(hash(hashAlg, r, digest));
+    const s = mod(toBigInt(ephemeralKey) + challenge * secret, curve.n);
+    if (s !== 0n) return { r, s: toBytes(s, curve.orderBytes) };
+  }
 }
 
 /** SM2 (GB/T 32918.2) of the digest `e`, into which the caller has hashed what identifies the signer. */

@@ -1,9 +1,10 @@
-// TPM 2.0 Library Part 1, annex C: points of elliptic curves. Multiplications by a secret are OpenSSL's, in constant time; what
-// is done with BigInt here is one addition or one comparison of points.
+// TPM 2.0 Library Part 1, annex C: points of elliptic curves. Multiplications by a secret are OpenSSL's, in constant time, where it has
+// the curve; what is done with BigInt here is one addition or one comparison of points.
 import { createECDH, ECDH, type ECDH as EcdhState } from 'node:crypto';
 import type { Curve } from './ecc-curves.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
-import { bitLength, mod, modInverse, toBigInt, toBytes } from './big-integer.js';
+import { bitLength, mod, modInverse, randomScalar, toBigInt, toBytes } from './big-integer.js';
+import { type Affine, ladder } from './point-arithmetic.js';
 
 /** A point as `TPMS_ECC_POINT` holds it: big-endian coordinates of any length. */
 export interface EccPoint {
@@ -15,11 +16,6 @@ export interface EccPoint {
 export interface EccKeyPair {
   readonly d: Buffer;
   readonly point: EccPoint;
-}
-
-interface Affine {
-  readonly x: bigint;
-  readonly y: bigint;
 }
 
 const UNCOMPRESSED = Buffer.of(4);
@@ -47,14 +43,24 @@ function fromOctets(curve: Curve, octets: Buffer): EccPoint {
   return { x: octets.subarray(1, 1 + curve.bytes), y: octets.subarray(1 + curve.bytes, 1 + 2 * curve.bytes) };
 }
 
+/** The curve's name in OpenSSL. Where there is none this file does without it. */
+function opensslName({ name }: Curve): string {
+  if (name === undefined) throw new Error('OpenSSL does not have this curve');
+  return name;
+}
+
 function withPrivate(curve: Curve, d: Uint8Array): EcdhState {
-  const state = createECDH(curve.name);
+  const state = createECDH(opensslName(curve));
   state.setPrivateKey(d);
   return state;
 }
 
 /** A new random key pair. */
 export function generateEccKey(curve: Curve): EccKeyPair {
+  if (curve.name === undefined) {
+    const own = toBytes(randomScalar(curve.n), curve.orderBytes);
+    return { d: own, point: multiplyBase(curve, own) };
+  }
   const state = createECDH(curve.name);
   const point = fromOctets(curve, state.generateKeys());
   const secret = state.getPrivateKey();
@@ -72,6 +78,7 @@ export function isPrivateKey(curve: Curve, d: Buffer): boolean {
 
 /** `[d]G`, for `d` in `1 .. n - 1`. */
 export function multiplyBase(curve: Curve, d: Buffer): EccPoint {
+  if (curve.name === undefined) return multiplyWithoutOpenssl(curve, d, { x: curve.gX, y: curve.gY });
   return fromOctets(curve, withPrivate(curve, d).getPublicKey());
 }
 
@@ -86,6 +93,7 @@ export function multiply(curve: Curve, d: Buffer, point: EccPoint): EccPoint {
   if (!isOnCurve(curve, point)) throw new TpmError(TPM_RC.ECC_POINT);
   const { p } = curve;
   const base = affine(point);
+  if (curve.name === undefined) return multiplyWithoutOpenssl(curve, d, base);
   const octets = Buffer.concat([UNCOMPRESSED, toBytes(base.x, curve.bytes), toBytes(base.y, curve.bytes)]);
   const xBytes = withPrivate(curve, d).computeSecret(octets);
   const x = toBigInt(xBytes);
@@ -98,12 +106,23 @@ export function multiply(curve: Curve, d: Buffer, point: EccPoint): EccPoint {
   return { x: xBytes, y: toBytes(isSum ? y : p - y, curve.bytes) };
 }
 
+function multiplyWithoutOpenssl(curve: Curve, d: Buffer, point: Affine): EccPoint {
+  const product = ladder(curve, toBigInt(d), point);
+  if (product === undefined) throw new RangeError('a multiple of the order has no coordinates');
+  return padded(curve, product);
+}
+
 function evenY(curve: Curve, x: Buffer): Buffer {
-  const octets = ECDH.convertKey(Buffer.concat([COMPRESSED_EVEN, x]), curve.name, undefined, undefined, 'uncompressed') as Buffer;
+  const octets = ECDH.convertKey(Buffer.concat([COMPRESSED_EVEN, x]), opensslName(curve), undefined, undefined, 'uncompressed') as Buffer;
   return fromOctets(curve, octets).y;
 }
 
-/** `a + b`, or undefined for the point at infinity. Public points only. */
+/** `a + b`, or undefined for the point at infinity. Not constant in time: for public points, or sums that are used once. */
+export function addPoints(curve: Curve, a: EccPoint, b: EccPoint): EccPoint | undefined {
+  const sum = add(curve, affine(a), affine(b));
+  return sum && padded(curve, sum);
+}
+
 function add(curve: Curve, a: Affine, b: Affine): Affine | undefined {
   const { p } = curve;
   if (a.x === b.x && mod(a.y + b.y, p) === 0n) return undefined;

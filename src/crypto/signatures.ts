@@ -9,7 +9,7 @@ import { rsaVerify } from './rsa.js';
 
 /**
  * Whether `signature` is the key's signature of `digest`. Whether the key may be used for that is for the caller to check.
- * `TPM_RC_SCHEME` if the scheme is not one of the key's type or not served (ECDAA, HMAC), `TPM_RC_CURVE`.
+ * `TPM_RC_SCHEME` if the scheme is not one of the key's type or one that the key alone cannot verify (ECDAA, HMAC), `TPM_RC_CURVE`.
  */
 export function verifySignature(publicArea: TPMT_PUBLIC, digest: Buffer, signature: TPMT_SIGNATURE): boolean {
   switch (signature.sigAlg) {

@@ -8,7 +8,7 @@ import type { TPMS_ECC_POINT, TPMT_SIG_SCHEME, TPMT_SIGNATURE } from '../tpm/str
 import type { SymmetricSecret } from './engine.js';
 import { settle, SoftwareKey } from './software-key.js';
 
-/** The secret of an ECC key is its scalar. ECDAA, which needs the counters of `Commit`, is not served. */
+/** The secret of an ECC key is its scalar. ECDAA, which needs the counters of `Commit`, is done by who has them. */
 export class SoftwareEccKey extends SoftwareKey {
   private readonly curve: Curve;
 

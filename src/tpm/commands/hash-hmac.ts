@@ -6,6 +6,7 @@ import {
   TPM2B_DIGEST,
   TPM2B_MAX_BUFFER,
   TPMI_ALG_HASH_PLUS,
+  TPMI_ALG_MAC_SCHEME_PLUS,
   TPMI_DH_OBJECT,
   TPMI_DH_PCR_PLUS,
   TPMI_RH_HIERARCHY_PLUS,
@@ -14,11 +15,11 @@ import {
   TPM_HANDLE,
 } from '../structures/index.js';
 
-/** `MAC_Start` (17.3) has the same code and layout: see `HMAC`. */
+/** `HMAC_Start`, and `MAC_Start` (17.3), which has the same code and layout: see `HMAC`. */
 export const HMAC_Start = command(TPM_CC.HMAC_Start, 'HMAC_Start', {
   section: '17.2',
   handles: { handle: user(TPMI_DH_OBJECT) },
-  in: { auth: TPM2B_AUTH, hashAlg: TPMI_ALG_HASH_PLUS },
+  in: { auth: TPM2B_AUTH, hashAlg: TPMI_ALG_MAC_SCHEME_PLUS },
   outHandle: { sequenceHandle: TPM_HANDLE },
 });
 

@@ -7,7 +7,7 @@ import {
   TPM2B_MAX_BUFFER,
   TPMI_ALG_CIPHER_MODE_PLUS,
   TPMI_ALG_HASH,
-  TPMI_ALG_HASH_PLUS,
+  TPMI_ALG_MAC_SCHEME_PLUS,
   TPMI_DH_OBJECT,
   TPMI_RH_HIERARCHY_PLUS,
   TPMI_YES_NO,
@@ -34,10 +34,10 @@ export const Hash = command(TPM_CC.Hash, 'Hash', {
   out: { outHash: TPM2B_DIGEST, validation: TPMT_TK_HASHCHECK },
 });
 
-/** `MAC` (15.6) has the same code and layout; a TPM that serves CMAC would take a `TPMI_ALG_MAC_SCHEME_PLUS` here. */
+/** `HMAC`, and `MAC` (15.6), which has the same code and layout but calls them `inScheme` and `outMAC`. */
 export const HMAC = command(TPM_CC.HMAC, 'HMAC', {
   section: '15.5',
   handles: { handle: user(TPMI_DH_OBJECT) },
-  in: { buffer: TPM2B_MAX_BUFFER, hashAlg: TPMI_ALG_HASH_PLUS },
+  in: { buffer: TPM2B_MAX_BUFFER, hashAlg: TPMI_ALG_MAC_SCHEME_PLUS },
   out: { outHMAC: TPM2B_DIGEST },
 });

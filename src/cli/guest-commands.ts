@@ -1,0 +1,189 @@
+// tpmux guest …
+import { readFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline/promises';
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { checkName } from '../daemon/guest-name.js';
+import { EXIT, Failure, reasonOf } from '../failure.js';
+import { guestAnswer, guestsAnswer, understand, type GuestAnswer } from './answers.js';
+import { guestPath } from './api-client.js';
+import { clientContext, clientOptions, type ClientContext, type ClientOptions } from './client-command.js';
+import { table } from './output.js';
+
+const ATTACH_FORMATS = ['qemu', 'libvirt', 'xl', 'tcti', 'docker'] as const;
+
+/** Adds `guest` and its subcommands. */
+export function addGuestCommands(program: Command): void {
+  const guest = program.command('guest').description('create, show, run and remove guests');
+  addCreate(guest);
+  clientOptions(guest.command('list').description('list all guests'))
+    .addHelpText('after', '\nExample:\n  tpmux guest list --json\n')
+    .action(async (options: ClientOptions) => {
+      await list(await clientContext(options));
+    });
+  clientOptions(guest.command('show <name>').description('show one guest'))
+    .addHelpText('after', '\nExample:\n  tpmux guest show web1\n')
+    .action(async (name: string, options: ClientOptions) => {
+      checkName(name);
+      const context = await clientContext(options);
+      show(context, understand(guestAnswer, await context.api.ask('GET', guestPath(name))));
+    });
+  addLifeCycle(guest);
+  addRemove(guest);
+  addAttach(guest);
+}
+
+interface CreateOptions extends ClientOptions {
+  readonly policy?: string;
+  readonly start: boolean;
+  readonly tcp?: number;
+}
+
+function addCreate(guest: Command): void {
+  clientOptions(guest.command('create <name>').description('create a guest with a TPM of its own, and start it'))
+    .option('--policy <file>', "the guest's policy (YAML or JSON)")
+    .option('--no-start', 'leave the guest off')
+    .option('--tcp <port>', 'serve it on 127.0.0.1:PORT (data) and PORT+1 (control) too', tcpPort)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  tpmux guest create web1\n  tpmux guest create ci --tcp 2321\n  tpmux guest create later --no-start\n',
+    )
+    .action(async (name: string, { policy, start, tcp, ...options }: CreateOptions) => {
+      checkName(name);
+      const text = policy === undefined ? undefined : await readPolicy(policy);
+      const context = await clientContext(options);
+      show(context, understand(guestAnswer, await context.api.ask('POST', '/v1/guests', { name, policy: text, start, tcp })));
+    });
+}
+
+function tcpPort(value: string): number {
+  const port = Number(value);
+  if (!Number.isInteger(port) || port < 1 || port > 65534) throw new InvalidArgumentError('A port is 1 to 65534.');
+  return port;
+}
+
+async function readPolicy(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch((error: unknown) => {
+    throw new Failure({
+      code: 'no_policy',
+      what: `reading the policy ${path}`,
+      why: reasonOf(error),
+      hint: 'name a file that can be read',
+      exit: EXIT.usage,
+    });
+  });
+}
+
+async function list({ api, out, json }: ClientContext): Promise<void> {
+  const answer = await api.ask('GET', '/v1/guests');
+  if (json) {
+    out.json(answer);
+    return;
+  }
+  const { guests } = understand(guestsAnswer, answer);
+  const rows = guests.map(({ name, state, powered, tcp, tcti }) => [
+    name,
+    state,
+    powered ? 'on' : 'off',
+    tcp === null ? '-' : tcp.toString(),
+    tcti,
+  ]);
+  for (const line of table(['NAME', 'STATE', 'POWER', 'TCP', 'TCTI'], rows)) out.line(line);
+}
+
+function show({ out, json }: ClientContext, guest: GuestAnswer): void {
+  if (json) {
+    out.json(guest);
+    return;
+  }
+  const rows: (readonly [string, string])[] = [
+    ['name', guest.name],
+    ['id', guest.id],
+    ['state', guest.reason === null ? guest.state : `${guest.state}: ${guest.reason}`],
+    ['power', guest.powered ? 'on' : 'off'],
+    ['autostart', guest.autostart ? 'yes' : 'no'],
+    ['created', guest.created],
+    ['policy', guest.policy ? 'yes' : 'none'],
+    ['socket', guest.socket],
+    ['control', guest.control],
+    ['tcp', guest.tcp === null ? '-' : `127.0.0.1:${guest.tcp.toString()}, control ${(guest.tcp + 1).toString()}`],
+    ['tcti', guest.tcti],
+    ['connections', guest.connections.toString()],
+  ];
+  for (const [name, value] of rows) out.line(`${name.padEnd(11)}  ${value}`);
+}
+
+const LIFE_CYCLE = {
+  start: 'open the TPM of a guest and power it on',
+  stop: 'power the TPM of a guest off and close it',
+  reset: 'power-cycle the TPM of a running guest, as a reset of its machine does',
+} as const;
+
+function addLifeCycle(guest: Command): void {
+  for (const [action, description] of Object.entries(LIFE_CYCLE)) {
+    clientOptions(guest.command(`${action} <name>`).description(description))
+      .addHelpText('after', `\nExample:\n  tpmux guest ${action} web1\n`)
+      .action(async (name: string, options: ClientOptions) => {
+        checkName(name);
+        const context = await clientContext(options);
+        show(context, understand(guestAnswer, await context.api.ask('POST', guestPath(name, `/${action}`))));
+      });
+  }
+}
+
+function addRemove(guest: Command): void {
+  clientOptions(guest.command('remove <name>').description('delete a guest, its keys and all its state for ever'))
+    .option('--yes', 'do not ask')
+    .addHelpText('after', '\nExample:\n  tpmux guest remove web1 --yes\n')
+    .action(async (name: string, { yes, ...options }: ClientOptions & { yes?: boolean }) => {
+      checkName(name);
+      if (yes !== true) await confirm(name);
+      const { api, out, json } = await clientContext(options);
+      const answer = await api.ask('DELETE', guestPath(name));
+      if (json) out.json(answer);
+      else out.line(`removed ${name}`);
+    });
+}
+
+async function confirm(name: string): Promise<void> {
+  const refusal = (why: string): Failure =>
+    new Failure({
+      code: 'not_confirmed',
+      what: `removing guest ${name}`,
+      why,
+      hint: 'add --yes to remove it without a question',
+      exit: EXIT.usage,
+    });
+  if (!process.stdin.isTTY) throw refusal('it was not confirmed, and there is no terminal to ask on');
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const answer = await terminal.question(`Delete guest ${name}, its keys and all its state for ever? [y/N] `);
+  terminal.close();
+  if (!/^y(es)?$/i.test(answer.trim())) throw refusal('it was not confirmed');
+}
+
+interface AttachOptions extends ClientOptions {
+  readonly format: (typeof ATTACH_FORMATS)[number];
+}
+
+function addAttach(guest: Command): void {
+  clientOptions(guest.command('attach <name>').description('print what to paste to use the TPM of a guest'))
+    .addOption(new Option('--format <format>', 'for which program').choices(ATTACH_FORMATS).makeOptionMandatory())
+    .addHelpText('after', '\nExample:\n  export TPM2TOOLS_TCTI="$(tpmux guest attach web1 --format tcti)"\n')
+    .action(async (name: string, { format, ...options }: AttachOptions) => {
+      checkName(name);
+      const { api, out, json } = await clientContext(options);
+      const { tcti } = understand(guestAnswer, await api.ask('GET', guestPath(name)));
+      if (format !== 'tcti') throw notYet(name, format);
+      if (json) out.json({ format, text: tcti });
+      else out.line(tcti);
+    });
+}
+
+function notYet(name: string, format: string): Failure {
+  return new Failure({
+    code: 'format_unsupported',
+    what: `attaching guest ${name} to ${format}`,
+    why: 'this version serves tpm2-tss programs only',
+    hint: 'use --format tcti',
+    exit: EXIT.unsupported,
+  });
+}

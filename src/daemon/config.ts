@@ -1,0 +1,128 @@
+// The daemon's settings: flag before environment before file before default.
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import * as v from 'valibot';
+import { parse, YAMLParseError } from 'yaml';
+import { EXIT, Failure, reasonOf, systemCode } from '../failure.js';
+
+export const DEFAULT_CONFIG_FILE = '/etc/tpmux/tpmux.yaml';
+export const DEFAULTS = { tcti: 'device:/dev/tpm0', stateDir: '/var/lib/tpmux', runDir: '/run/tpmux' } as const;
+
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
+export const LOG_FORMATS = ['text', 'json'] as const;
+
+const seconds = v.pipe(v.number(), v.minValue(0.1), v.maxValue(3600));
+const count = (min: number, max: number) => v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
+const text = v.pipe(v.string(), v.nonEmpty());
+
+/** The configuration file. */
+const configFile = v.strictObject({
+  tcti: v.optional(text),
+  'embedded-tpm': v.optional(v.boolean()),
+  'state-dir': v.optional(text),
+  'run-dir': v.optional(text),
+  'host-root-handle': v.optional(count(0x81000000, 0x817fffff)),
+  log: v.optional(v.strictObject({ level: v.optional(v.picklist(LOG_LEVELS)), format: v.optional(v.picklist(LOG_FORMATS)) })),
+  connections: v.optional(
+    v.strictObject({
+      'max-per-guest': v.optional(count(1, 10_000)),
+      'partial-command-timeout': v.optional(seconds),
+      'unread-response-timeout': v.optional(seconds),
+    }),
+  ),
+  'stop-timeout': v.optional(seconds),
+});
+type ConfigFile = v.InferOutput<typeof configFile>;
+
+/** All settings of a daemon. Times are in milliseconds. */
+export interface Config {
+  /** TCTI string of the chip; ignored with {@link embeddedTpm}. */
+  readonly tcti: string;
+  /** Run a swtpm of our own in place of a chip. */
+  readonly embeddedTpm: boolean;
+  readonly stateDir: string;
+  readonly runDir: string;
+  /** Persistent handle of the host root; undefined for the default. */
+  readonly hostRootHandle: number | undefined;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+  readonly logFormat: (typeof LOG_FORMATS)[number];
+  readonly maxConnections: number;
+  readonly partialFrameTimeout: number;
+  readonly unreadResponseTimeout: number;
+  /** How long a running command may take when a guest or the daemon stops. */
+  readonly stopTimeout: number;
+}
+
+/** What the command line can set. */
+export interface ConfigFlags {
+  readonly config?: string | undefined;
+  readonly tcti?: string | undefined;
+  readonly embeddedTpm?: boolean | undefined;
+  readonly stateDir?: string | undefined;
+  readonly runDir?: string | undefined;
+  readonly logLevel?: Config['logLevel'] | undefined;
+  readonly logFormat?: Config['logFormat'] | undefined;
+}
+
+/**
+ * Puts the settings together. The default file may be missing, one that is named may not.
+ * Rejects with a {@link Failure} that names file, place and what was expected.
+ */
+export async function loadConfig(flags: ConfigFlags, environment: NodeJS.ProcessEnv): Promise<Config> {
+  const named = flags.config ?? environment['TPMUX_CONFIG'];
+  const file = await readConfigFile(named ?? DEFAULT_CONFIG_FILE, named !== undefined);
+  const connections = file.connections ?? {};
+  // A flag that names a chip beats a file that asks for the embedded one, and the other way round.
+  const tcti = flags.tcti ?? (flags.embeddedTpm === true ? undefined : environment['TPMUX_TCTI']);
+  return {
+    tcti: tcti ?? file.tcti ?? DEFAULTS.tcti,
+    embeddedTpm: flags.embeddedTpm ?? (tcti === undefined && file['embedded-tpm'] === true),
+    stateDir: resolve(flags.stateDir ?? environment['TPMUX_STATE_DIR'] ?? file['state-dir'] ?? DEFAULTS.stateDir),
+    runDir: resolve(flags.runDir ?? environment['TPMUX_RUN_DIR'] ?? file['run-dir'] ?? DEFAULTS.runDir),
+    hostRootHandle: file['host-root-handle'],
+    logLevel: flags.logLevel ?? file.log?.level ?? 'info',
+    logFormat: flags.logFormat ?? file.log?.format ?? 'text',
+    maxConnections: connections['max-per-guest'] ?? 32,
+    partialFrameTimeout: (connections['partial-command-timeout'] ?? 5) * 1000,
+    unreadResponseTimeout: (connections['unread-response-timeout'] ?? 30) * 1000,
+    stopTimeout: (file['stop-timeout'] ?? 60) * 1000,
+  };
+}
+
+async function readConfigFile(path: string, required: boolean): Promise<ConfigFile> {
+  let content: string;
+  try {
+    content = await readFile(path, 'utf8');
+  } catch (error) {
+    if (!required && systemCode(error) === 'ENOENT') return {};
+    throw configFailure(path, reasonOf(error), 'name a file that can be read');
+  }
+  return parseConfig(path, content);
+}
+
+/** Reads a configuration: YAML, of which JSON is a part. `path` is for messages only. */
+export function parseConfig(path: string, content: string): ConfigFile {
+  let value: unknown;
+  try {
+    value = parse(content, { prettyErrors: true }) ?? {};
+  } catch (error) {
+    if (!(error instanceof YAMLParseError)) throw error;
+    const line = error.linePos?.[0].line.toString() ?? '?';
+    throw configFailure(path, `line ${line} is not YAML: ${error.message.split('\n')[0] ?? ''}`, 'correct the file');
+  }
+  if (Array.isArray(value)) throw configFailure(path, 'the file: Expected settings by name but received a list', 'correct the file');
+  const result = v.safeParse(configFile, value);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const place = v.getDotPath(issue) ?? 'the file';
+  const known = issue.type === 'strict_object' && issue.expected === 'never';
+  throw configFailure(
+    path,
+    known ? `${place}: there is no such setting` : `${place}: ${issue.message}`,
+    'the settings are described in docs/configuration.md',
+  );
+}
+
+function configFailure(path: string, why: string, hint: string): Failure {
+  return new Failure({ code: 'bad_config', what: `reading the configuration ${path}`, why, hint, exit: EXIT.usage });
+}

@@ -1,0 +1,38 @@
+// TPM 2.0 Library Part 2, 6.14: TPM_CAP_PCRS and TPM_CAP_PCR_PROPERTIES.
+import { NUM_LOCALITIES, PCR_SELECT_MAX, TPM_PT_PCR } from '../../tpm/constants/index.js';
+import type { TPML_PCR_SELECTION, TPMS_PCR_SELECTION, TPMS_TAGGED_PCR_SELECT } from '../../tpm/structures/index.js';
+import type { Pcrs } from '../state/pcrs.js';
+
+const DRTM_LOCALITY = 4;
+
+function bitmap(pcrs: Pcrs, isSet: (index: number) => boolean): Buffer {
+  const bits = Buffer.alloc(PCR_SELECT_MAX);
+  for (let i = 0; i < pcrs.matrix.size; i++) if (isSet(i)) bits[i >> 3] = (bits[i >> 3] ?? 0) | (1 << (i & 7));
+  return bits;
+}
+
+/** Every implemented bank, with all PCRs or none. */
+export function allocationOf(pcrs: Pcrs): TPML_PCR_SELECTION {
+  return pcrs.implementedBanks.map((bank) => ({
+    hash: bank as TPMS_PCR_SELECTION['hash'],
+    pcrSelect: bitmap(pcrs, () => pcrs.matrix.banks.includes(bank)),
+  }));
+}
+
+/** The PCRs for which each property holds, ascending by property. */
+export function pcrProperties(pcrs: Pcrs): TPMS_TAGGED_PCR_SELECT[] {
+  const tagged = (tag: number, isSet: (index: number) => boolean): TPMS_TAGGED_PCR_SELECT => ({ tag, pcrSelect: bitmap(pcrs, isSet) });
+  const resets = (index: number, locality: number): boolean => (pcrs.attribute(index).resetLocality & (1 << locality)) !== 0;
+  const localities = Array.from({ length: NUM_LOCALITIES }, (_, locality) => [
+    tagged(TPM_PT_PCR.EXTEND_L0 + 2 * locality, (index) => pcrs.extendAllowed(index, locality)),
+    tagged(TPM_PT_PCR.RESET_L0 + 2 * locality, (index) => resets(index, locality)),
+  ]);
+  return [
+    tagged(TPM_PT_PCR.SAVE, (index) => pcrs.attribute(index).stateSave),
+    ...localities.flat(),
+    tagged(TPM_PT_PCR.NO_INCREMENT, (index) => pcrs.attribute(index).noIncrement),
+    tagged(TPM_PT_PCR.DRTM_RESET, (index) => resets(index, DRTM_LOCALITY)),
+    tagged(TPM_PT_PCR.POLICY, (index) => pcrs.hasGroupPolicy(index)),
+    tagged(TPM_PT_PCR.AUTH, (index) => pcrs.hasGroupAuth(index)),
+  ];
+}

@@ -1,0 +1,120 @@
+// TPM 2.0 Library Part 3, 22: integrity collection (PCR).
+import type {
+  PCR_Allocate,
+  PCR_Event,
+  PCR_Extend,
+  PCR_Read,
+  PCR_Reset,
+  PCR_SetAuthPolicy,
+  PCR_SetAuthValue,
+} from '../../tpm/commands/index.js';
+import { DRTM_PCR, HCRTM_PCR, IMPLEMENTATION_PCR, TPM_RH } from '../../tpm/constants/index.js';
+import { digestSize, hash } from '../../tpm/hash.js';
+import { TPM_RC } from '../../tpm/response-code.js';
+import { trimAuth } from '../../tpm/session-crypto.js';
+import { NO, type TPML_DIGEST_VALUES, type TPMT_HA, YES } from '../../tpm/structures/index.js';
+import type { Call } from '../dispatch/call.js';
+import type { Handler, Handlers } from '../dispatch/handler.js';
+import { selectedPcrs } from '../state/pcrs.js';
+import type { Tpm } from '../tpm.js';
+
+/** Digests that one PCR_Read gives at most. */
+const MAX_READ_DIGESTS = 8;
+
+/** `TPM_RC_LOCALITY` if the PCR may not be extended from the command's locality. TPM_RH_NULL, which is no PCR, always may. */
+export function requireExtendAllowed(tpm: Tpm, pcrHandle: number, call: Call): void {
+  if (pcrHandle !== TPM_RH.NULL && !tpm.pcrs.extendAllowed(pcrHandle, call.locality)) throw call.error(TPM_RC.LOCALITY);
+}
+
+/** Extends a PCR whose locality was checked, bank by bank; with TPM_RH_NULL nothing happens. */
+export function extendPcr(tpm: Tpm, pcrHandle: number, digests: TPML_DIGEST_VALUES, locality: number): void {
+  if (pcrHandle === TPM_RH.NULL) return;
+  noteChange(tpm, pcrHandle);
+  for (const { hashAlg, digest } of digests) tpm.pcrs.extend(pcrHandle, hashAlg, digest, locality);
+}
+
+/** A PCR that Shutdown(STATE) keeps makes an earlier shutdown void. */
+function noteChange(tpm: Tpm, pcr: number): void {
+  if (tpm.pcrs.attribute(pcr).stateSave) tpm.power.disorder();
+}
+
+/** 22.2 */
+const pcrExtend: Handler<typeof PCR_Extend> = (tpm, { pcrHandle, digests }, call) => {
+  requireExtendAllowed(tpm, pcrHandle, call);
+  extendPcr(tpm, pcrHandle, digests, call.locality);
+};
+
+/** 22.3: digests of all implemented banks, allocated or not. */
+const pcrEvent: Handler<typeof PCR_Event> = (tpm, { pcrHandle, eventData }, call) => {
+  requireExtendAllowed(tpm, pcrHandle, call);
+  const digests = tpm.pcrs.implementedBanks.map((hashAlg) => ({ hashAlg, digest: hash(hashAlg, eventData) }) as TPMT_HA);
+  extendPcr(tpm, pcrHandle, digests, call.locality);
+  return { digests };
+};
+
+/** 22.4 */
+const pcrRead: Handler<typeof PCR_Read> = ({ pcrs }, { pcrSelectionIn }) => {
+  const pcrValues: Buffer[] = [];
+  const pcrSelectionOut = pcrs.filter(pcrSelectionIn).map(({ hash: bank, pcrSelect }) => {
+    const given = Buffer.alloc(pcrSelect.length);
+    for (const index of selectedPcrs(pcrSelect).slice(0, MAX_READ_DIGESTS - pcrValues.length)) {
+      pcrValues.push(pcrs.matrix.read(bank, index));
+      given[index >> 3] = (given[index >> 3] ?? 0) | (1 << (index & 7));
+    }
+    return { hash: bank, pcrSelect: given };
+  });
+  return { pcrUpdateCounter: pcrs.updateCounter, pcrSelectionOut, pcrValues };
+};
+
+/**
+ * 22.5. A bank has all PCRs or none: an allocation with a part of a bank is possible in the specification, and refused here with
+ * `allocationSuccess` NO.
+ */
+const pcrAllocate: Handler<typeof PCR_Allocate> = ({ pcrs }, { pcrAllocation }, call) => {
+  const wanted = new Map(pcrs.implementedBanks.map((bank): [number, number[]] => [bank, pcrs.allocation.includes(bank) ? allPcrs : []]));
+  for (const { hash: bank, pcrSelect } of pcrAllocation) wanted.set(bank, selectedPcrs(pcrSelect));
+  const somewhere = (pcr: number): boolean => [...wanted.values()].some((indices) => indices.includes(pcr));
+  if (!somewhere(HCRTM_PCR) || !somewhere(DRTM_PCR)) throw call.error(TPM_RC.PCR);
+  const whole = [...wanted.values()].every(({ length }) => length === 0 || length === IMPLEMENTATION_PCR);
+  if (whole) pcrs.allocate([...wanted].flatMap(([bank, { length }]) => (length === 0 ? [] : [bank])));
+  return {
+    allocationSuccess: whole ? YES : NO,
+    maxPCR: IMPLEMENTATION_PCR,
+    sizeNeeded: [...wanted].reduce((sum, [bank, { length }]) => sum + length * digestSize(bank), 0),
+    sizeAvailable: pcrs.implementedBanks.reduce((sum, bank) => sum + IMPLEMENTATION_PCR * digestSize(bank), 0),
+  };
+};
+
+const allPcrs = Array.from({ length: IMPLEMENTATION_PCR }, (_, i) => i);
+
+/** 22.6 */
+const pcrSetAuthPolicy: Handler<typeof PCR_SetAuthPolicy> = ({ pcrs }, { authPolicy, hashAlg, pcrNum }, call) => {
+  if (authPolicy.length !== digestSize(hashAlg)) throw call.error(TPM_RC.SIZE, 'authPolicy');
+  if (!pcrs.hasGroupPolicy(pcrNum)) throw call.error(TPM_RC.VALUE, 'pcrNum');
+  pcrs.setGroupPolicy(hashAlg, Buffer.from(authPolicy));
+};
+
+/** 22.7 */
+const pcrSetAuthValue: Handler<typeof PCR_SetAuthValue> = (tpm, { pcrHandle, auth }, call) => {
+  if (!tpm.pcrs.hasGroupAuth(pcrHandle)) throw call.error(TPM_RC.VALUE);
+  tpm.power.disorder();
+  tpm.pcrs.groupAuth.fill(0);
+  tpm.pcrs.groupAuth = Buffer.from(trimAuth(auth));
+};
+
+/** 22.8 */
+const pcrReset: Handler<typeof PCR_Reset> = (tpm, { pcrHandle }, call) => {
+  if (!tpm.pcrs.resetAllowed(pcrHandle, call.locality)) throw call.error(TPM_RC.LOCALITY);
+  noteChange(tpm, pcrHandle);
+  tpm.pcrs.reset(pcrHandle);
+};
+
+export const integrityHandlers = {
+  PCR_Extend: pcrExtend,
+  PCR_Event: pcrEvent,
+  PCR_Read: pcrRead,
+  PCR_Allocate: pcrAllocate,
+  PCR_SetAuthPolicy: pcrSetAuthPolicy,
+  PCR_SetAuthValue: pcrSetAuthValue,
+  PCR_Reset: pcrReset,
+} satisfies Partial<Handlers>;

@@ -1,0 +1,136 @@
+// TPM 2.0 Library Part 3, 5: command processing.
+import { atHandle, TPM_RC, TpmError } from '../../tpm/response-code.js';
+import { type Command, decodeHandles, decodeParameters, encodeParameters } from '../../tpm/command.js';
+import { TPM_CC, TPM_ST } from '../../tpm/constants/index.js';
+import { Reader } from '../../tpm/wire.js';
+import { type Entity, entityName, resolveEntity } from '../entity.js';
+import { MAX_COMMAND_SIZE } from '../guest-tpm.js';
+import type { Tpm } from '../tpm.js';
+import { assemble, associate, authorize, type AuthorizedCommand, decryptParameters, parseSessions, requireNoAuthorization } from './authorization.js';
+import { Call } from './call.js';
+import type { AnyHandler, ServedCommands } from './handler.js';
+import { errorResponse, successResponse } from './response.js';
+
+const HEADER_SIZE = 10;
+/** The smallest authorisation: handle, empty nonce, attributes, empty HMAC. */
+const MIN_AUTH_SIZE = 9;
+
+/** Is told what happens, to count and to log. */
+export interface DispatchObserver {
+  /** A command begins to execute. `name` is undefined if its code is not served. */
+  begin(name: string | undefined): void;
+  /** Something failed that is not the guest's doing. */
+  failed(what: string, error: unknown): void;
+}
+
+interface Header {
+  readonly command: Command;
+  readonly handler: AnyHandler;
+  readonly withSessions: boolean;
+  readonly reader: Reader;
+}
+
+/** Runs commands: everything that commands have in common is done here, the rest by a short handler. */
+export class Dispatcher {
+  private readonly tpm: Tpm;
+  private readonly served: ServedCommands;
+  private readonly observer: DispatchObserver;
+
+  constructor(tpm: Tpm, served: ServedCommands, observer: DispatchObserver) {
+    this.tpm = tpm;
+    this.served = served;
+    this.observer = observer;
+  }
+
+  /**
+   * Executes one command frame and gives the response frame. What the command changed of the non-volatile state is durable when
+   * this resolves. Never rejects. Calls must not overlap.
+   */
+  async execute(frame: Buffer, locality: number): Promise<Buffer> {
+    const { tpm } = this;
+    if (tpm.power.failed) return errorResponse(TPM_RC.FAILURE);
+    try {
+      const response = await this.respond(Buffer.from(frame), locality);
+      if (tpm.clock.due) tpm.clock.changed();
+      if (tpm.durable.dirty) await tpm.durable.commit();
+      return response;
+    } catch (error) {
+      this.observer.failed('the state could not be made durable, the TPM stops', error);
+      tpm.power.failed = true;
+      return errorResponse(TPM_RC.FAILURE);
+    }
+  }
+
+  private async respond(frame: Buffer, locality: number): Promise<Buffer> {
+    let name: string | undefined;
+    try {
+      const header = this.parseHeader(frame);
+      name = header.command.name;
+      this.observer.begin(name);
+      return await this.run(header, locality);
+    } catch (error) {
+      if (error instanceof TpmError) return errorResponse(error.code);
+      this.observer.failed(`command ${name ?? 'unknown'}`, error);
+      return errorResponse(TPM_RC.FAILURE);
+    }
+  }
+
+  private parseHeader(frame: Buffer): Header {
+    if (frame.length < HEADER_SIZE) throw new TpmError(TPM_RC.INSUFFICIENT);
+    const reader = new Reader(frame);
+    const tag = reader.uint16();
+    if (tag !== TPM_ST.SESSIONS && tag !== TPM_ST.NO_SESSIONS) throw new TpmError(TPM_RC.BAD_TAG);
+    if (reader.uint32() !== frame.length || frame.length > MAX_COMMAND_SIZE) throw new TpmError(TPM_RC.COMMAND_SIZE);
+    const code = reader.uint32();
+    const found = this.served.get(code);
+    if (found === undefined) {
+      this.observer.begin(undefined);
+      throw new TpmError(TPM_RC.COMMAND_CODE);
+    }
+    if (this.tpm.power.started === (code === TPM_CC.Startup)) throw new TpmError(TPM_RC.INITIALIZE);
+    return { ...found, withSessions: tag === TPM_ST.SESSIONS, reader };
+  }
+
+  private async run({ command, handler, withSessions, reader }: Header, locality: number): Promise<Buffer> {
+    const { tpm } = this;
+    const handles = decodeHandles(command, reader);
+    const entities = handles.map((handle, i) => this.resolve(handle, i, command.code));
+    const call = this.authorize(command, entities, withSessions, reader, locality);
+    const request = decodeParameters(command, decryptParameters(tpm, call));
+    command.handleList.forEach(([name], i) => (request[name] = handles[i]));
+    const context = new Call(command, locality, entities, call.sessions, this.served);
+    const result = ((await handler(tpm, request as never, context)) ?? {}) as Record<string, unknown>;
+    const { outHandleName } = command;
+    const outHandle = outHandleName === undefined ? undefined : (result[outHandleName] as number);
+    const response = successResponse(tpm, call, outHandle, encodeParameters(command.outList, result));
+    context.finish();
+    return response;
+  }
+
+  private resolve(handle: number, position: number, commandCode: number): Entity {
+    try {
+      return resolveEntity(this.tpm, handle, commandCode);
+    } catch (error) {
+      if (!(error instanceof TpmError)) throw error;
+      throw new TpmError(error.code === TPM_RC.REFERENCE_H0 ? error.code + position : atHandle(error.code, position + 1));
+    }
+  }
+
+  private authorize(command: Command, entities: readonly Entity[], withSessions: boolean, reader: Reader, locality: number): AuthorizedCommand {
+    const { tpm } = this;
+    const names = entities.map((entity) => entityName(tpm, entity));
+    const parts = { command, entities, names, locality };
+    if (!withSessions) {
+      requireNoAuthorization(command);
+      return assemble({ ...parts, sessions: [], parameters: reader.view(reader.remaining) });
+    }
+    const size = reader.uint32();
+    if (size < MIN_AUTH_SIZE || size > reader.remaining) throw new TpmError(TPM_RC.SIZE);
+    if (command.noSessions) throw new TpmError(TPM_RC.AUTH_CONTEXT);
+    const sessions = parseSessions(tpm, command, reader.view(size));
+    associate(command, entities, sessions);
+    const call = assemble({ ...parts, sessions, parameters: reader.view(reader.remaining) });
+    authorize(tpm, call);
+    return call;
+  }
+}

@@ -1,0 +1,53 @@
+import { commandTable } from '../tpm/commands/index.js';
+import type { Command } from '../tpm/command.js';
+import type { AnyHandler, Handlers, ServedCommands } from './dispatch/handler.js';
+import { asymmetricHandlers } from './commands/asymmetric.js';
+import { attestationHandlers } from './commands/attestation.js';
+import { capabilityHandlers } from './commands/capability.js';
+import { clockHandlers } from './commands/clock.js';
+import { commandAuditHandlers } from './commands/command-audit.js';
+import { contextHandlers } from './commands/context.js';
+import { dictionaryAttackHandlers } from './commands/dictionary-attack.js';
+import { enhancedAuthorizationHandlers } from './commands/enhanced-authorization.js';
+import { hashHmacHandlers } from './commands/hash-hmac.js';
+import { hierarchyHandlers } from './commands/hierarchy.js';
+import { integrityHandlers } from './commands/integrity.js';
+import { nvHandlers } from './commands/nv.js';
+import { objectHandlers } from './commands/object.js';
+import { randomHandlers } from './commands/random.js';
+import { sessionHandlers } from './commands/session.js';
+import { signingHandlers } from './commands/signing.js';
+import { startupHandlers } from './commands/startup.js';
+import { symmetricHandlers } from './commands/symmetric.js';
+import { testingHandlers } from './commands/testing.js';
+
+/** Every command of Part 3: who handles it, or that it is not served. This table is what GetCapability reports. */
+const handlers: Partial<Handlers> = {
+  ...startupHandlers,
+  ...testingHandlers,
+  ...sessionHandlers,
+  ...objectHandlers,
+  ...asymmetricHandlers,
+  ...symmetricHandlers,
+  ...randomHandlers,
+  ...hashHmacHandlers,
+  ...attestationHandlers,
+  ...signingHandlers,
+  ...commandAuditHandlers,
+  ...integrityHandlers,
+  ...enhancedAuthorizationHandlers,
+  ...hierarchyHandlers,
+  ...dictionaryAttackHandlers,
+  ...contextHandlers,
+  ...clockHandlers,
+  ...capabilityHandlers,
+  ...nvHandlers,
+};
+
+/** The commands that are served, with their handlers. */
+export const servedCommands: ServedCommands = new Map(
+  [...commandTable].flatMap(([code, command]): [number, { command: Command; handler: AnyHandler }][] => {
+    const handler = handlers[command.name as keyof Handlers];
+    return handler === undefined || handler === 'unsupported' ? [] : [[code, { command, handler }]];
+  }),
+);

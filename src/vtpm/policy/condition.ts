@@ -1,0 +1,58 @@
+// TPM 2.0 Library Part 2, 6.8 (TPM_EO) and Part 3, 23.9 and 23.10: comparisons of PolicyNV and PolicyCounterTimer.
+import { hash } from '../../tpm/hash.js';
+import { encode, struct, uint16 } from '../../tpm/schema.js';
+import { TPM_EO } from '../../tpm/constants/index.js';
+
+const SIGN_BIT = 0x80;
+
+/** Order of two's complement numbers of the same size, big-endian. */
+function compareSigned(a: Buffer, b: Buffer): number {
+  const biased = (value: Buffer): Buffer => {
+    const copy = Buffer.from(value);
+    if (copy.length > 0) copy[0] = (copy[0] ?? 0) ^ SIGN_BIT;
+    return copy;
+  };
+  return Buffer.compare(biased(a), biased(b));
+}
+
+/** Whether `a operation b` holds, for operands of the same size. */
+export function isConditionMet(operation: TPM_EO, a: Buffer, b: Buffer): boolean {
+  switch (operation) {
+    case TPM_EO.EQ:
+      return Buffer.compare(a, b) === 0;
+    case TPM_EO.NEQ:
+      return Buffer.compare(a, b) !== 0;
+    case TPM_EO.SIGNED_GT:
+      return compareSigned(a, b) > 0;
+    case TPM_EO.UNSIGNED_GT:
+      return Buffer.compare(a, b) > 0;
+    case TPM_EO.SIGNED_LT:
+      return compareSigned(a, b) < 0;
+    case TPM_EO.UNSIGNED_LT:
+      return Buffer.compare(a, b) < 0;
+    case TPM_EO.SIGNED_GE:
+      return compareSigned(a, b) >= 0;
+    case TPM_EO.UNSIGNED_GE:
+      return Buffer.compare(a, b) >= 0;
+    case TPM_EO.SIGNED_LE:
+      return compareSigned(a, b) <= 0;
+    case TPM_EO.UNSIGNED_LE:
+      return Buffer.compare(a, b) <= 0;
+    case TPM_EO.BITSET:
+      return b.every((bits, i) => ((a[i] ?? 0) & bits) === bits);
+    case TPM_EO.BITCLEAR:
+      return b.every((bits, i) => ((a[i] ?? 0) & bits) === 0);
+  }
+}
+
+const argumentsSchema = struct({ offset: uint16, operation: uint16 });
+
+/** `args := H(operandB || offset || operation)`, what a policy says of a comparison. */
+export function conditionDigest(alg: number, operandB: Buffer, offset: number, operation: TPM_EO): Buffer {
+  return hash(alg, operandB, encode(argumentsSchema, { offset, operation }));
+}
+
+/** Bytes of an operand that are compared: as many as `operandB` has. */
+export function operandAt(data: Buffer, offset: number, operandB: Buffer): Buffer {
+  return data.subarray(offset, offset + operandB.length);
+}

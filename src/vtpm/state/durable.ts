@@ -1,0 +1,48 @@
+import type { GuestRecords, RecordChanges } from '../../store/guest-records.js';
+import { decode, encode, type Schema } from '../../tpm/schema.js';
+
+/**
+ * Non-volatile memory of one vTPM. A command puts changes here; the dispatcher commits them all, in one
+ * transaction, before the response is given.
+ */
+export class DurableState {
+  private readonly records: GuestRecords;
+  private pending = new Map<string, Buffer | null>();
+
+  constructor(records: GuestRecords) {
+    this.records = records;
+  }
+
+  /** Whether something waits for {@link commit}. */
+  get dirty(): boolean {
+    return this.pending.size > 0;
+  }
+
+  /** Replaces record `key`. The value is encoded now, so later changes of it need another put. */
+  put<T>(key: string, schema: Schema<T>, value: T): void {
+    this.pending.set(key, encode(schema, value));
+  }
+
+  delete(key: string): void {
+    this.pending.set(key, null);
+  }
+
+  /** One record as last committed, or undefined if there is none. */
+  async load<T>(key: string, schema: Schema<T>): Promise<T | undefined> {
+    const found = (await this.records.load(key)).find(([name]) => name === key);
+    return found && decode(schema, found[1]);
+  }
+
+  /** All records below `prefix`, as last committed, by the rest of their key. */
+  async loadAll<T>(prefix: string, schema: Schema<T>): Promise<[rest: string, value: T][]> {
+    const found = await this.records.load(prefix);
+    return found.map(([key, bytes]) => [key.slice(prefix.length), decode(schema, bytes)]);
+  }
+
+  /** Makes all changes durable. If that fails memory is ahead of the disk: the vTPM must stop and load again. */
+  async commit(): Promise<void> {
+    const changes: RecordChanges = this.pending;
+    this.pending = new Map();
+    await this.records.commit(changes);
+  }
+}

@@ -1,0 +1,207 @@
+// TPM 2.0 Library Part 1, 37 (NV memory) and Part 2, 13 (NV structures).
+import { nvType, TPM_NT, TPMA_NV } from '../../tpm/constants/index.js';
+import { nameOfNvPublic } from '../../tpm/name.js';
+import { TPM_RC, TpmError } from '../../tpm/response-code.js';
+import { struct, tpm2b, uint8 } from '../../tpm/schema.js';
+import { TPMS_NV_PUBLIC } from '../../tpm/structures/index.js';
+import type { Limits } from '../limits.js';
+import type { DurableState } from './durable.js';
+
+/** An NV index. `publicArea` is replaced, never changed in place, so that {@link name} can be remembered. */
+export interface NvIndex {
+  readonly handle: number;
+  publicArea: TPMS_NV_PUBLIC;
+  /** Without trailing zeros. */
+  authValue: Buffer;
+  /** `publicArea.dataSize` bytes; counters, bits and PINs are 8 bytes, big-endian. */
+  data: Buffer;
+}
+
+/** How far an orderly counter may run ahead of its durable value (TPM_PT_ORDERLY_COUNT). One less than a power of two. */
+export const ORDERLY_COUNT = 0xffn;
+
+const PREFIX = 'nv/';
+const record = struct({ version: uint8, publicArea: TPMS_NV_PUBLIC, authValue: tpm2b(64), data: tpm2b(2048) });
+const COUNTER_KEY = 'nv-max-counter';
+const counterRecord = struct({ value: tpm2b(8) });
+
+const keyOf = (handle: number): string => PREFIX + handle.toString(16).padStart(8, '0');
+
+/** Whether all bits of `mask` are set in the index's attributes. */
+export function nvHas(index: NvIndex, mask: number): boolean {
+  return (index.publicArea.attributes & mask) >>> 0 === mask >>> 0;
+}
+
+/** Whether the index is of PIN type, where only a read operation may use its authValue. */
+export function isPin(index: NvIndex): boolean {
+  const type = nvType(index.publicArea.attributes);
+  return type === TPM_NT.PIN_FAIL || type === TPM_NT.PIN_PASS;
+}
+
+/** What bytes are that were never written: ones, as in erased flash memory; zeros in orderly indices, and in PINs, where zero gives no access. */
+function erasedByte({ attributes }: TPMS_NV_PUBLIC): number {
+  return nvType(attributes) === TPM_NT.ORDINARY && (attributes & TPMA_NV.ORDERLY) === 0 ? 0xff : 0;
+}
+
+function isCounter(index: NvIndex): boolean {
+  return nvType(index.publicArea.attributes) === TPM_NT.COUNTER;
+}
+
+/** Attributes that a TPM restart or reset clears. */
+function startupClears(index: NvIndex, reset: boolean): number {
+  const losesData = !isCounter(index) && (nvHas(index, TPMA_NV.CLEAR_STCLEAR) || (reset && nvHas(index, TPMA_NV.ORDERLY)));
+  const written = nvHas(index, TPMA_NV.WRITTEN) && !losesData;
+  const staysLocked = written && nvHas(index, TPMA_NV.WRITEDEFINE);
+  return TPMA_NV.READLOCKED | (losesData ? TPMA_NV.WRITTEN : 0) | (staysLocked ? 0 : TPMA_NV.WRITELOCKED);
+}
+
+/** The NV indices of one vTPM. */
+export class NvMemory {
+  private readonly indices = new Map<number, NvIndex>();
+  private readonly names = new WeakMap<TPMS_NV_PUBLIC, Buffer>();
+  /** No counter that was deleted ever had a higher value; a new counter starts above (Part 1, 37.2.4). */
+  private maxCounter = 0n;
+  private readonly limits: Limits;
+  private readonly durable: DurableState;
+
+  constructor(durable: DurableState, limits: Limits) {
+    this.durable = durable;
+    this.limits = limits;
+  }
+
+  async load(): Promise<void> {
+    this.indices.clear();
+    for (const [, { publicArea, authValue, data }] of await this.durable.loadAll(PREFIX, record)) {
+      const { nvIndex: handle } = publicArea;
+      this.indices.set(handle, { handle, publicArea, authValue: Buffer.from(authValue), data: Buffer.from(data) });
+    }
+    const counter = await this.durable.load(COUNTER_KEY, counterRecord);
+    this.maxCounter = counter?.value.readBigUInt64BE() ?? 0n;
+  }
+
+  find(handle: number): NvIndex | undefined {
+    return this.indices.get(handle);
+  }
+
+  /** Handles of all indices, ascending. */
+  get handles(): number[] {
+    return [...this.indices.keys()].sort((a, b) => a - b);
+  }
+
+  /** All indices, in no order. */
+  get all(): Iterable<NvIndex> {
+    return this.indices.values();
+  }
+
+  /** Number of counters (TPM_PT_NV_COUNTERS). */
+  get counters(): number {
+    return [...this.indices.values()].filter(isCounter).length;
+  }
+
+  nameOf(index: NvIndex): Buffer {
+    let name = this.names.get(index.publicArea);
+    if (name === undefined) {
+      name = nameOfNvPublic(index.publicArea);
+      this.names.set(index.publicArea, name);
+    }
+    return name;
+  }
+
+  /** Adds an index; both values are copied. `TPM_RC_NV_SPACE` if a limit is met. The caller has checked that the handle is free. */
+  define(publicArea: TPMS_NV_PUBLIC, authValue: Buffer): void {
+    const { nvIndex: handle, dataSize } = publicArea;
+    const used = [...this.indices.values()].reduce((sum, { data }) => sum + data.length, 0);
+    if (this.indices.size >= this.limits.nvIndices || used + dataSize > this.limits.nvBytes) throw new TpmError(TPM_RC.NV_SPACE);
+    const index: NvIndex = {
+      handle,
+      publicArea: { ...publicArea, authPolicy: Buffer.from(publicArea.authPolicy) },
+      authValue: Buffer.from(authValue),
+      data: Buffer.alloc(dataSize, erasedByte(publicArea)),
+    };
+    this.indices.set(handle, index);
+    this.store(index);
+  }
+
+  undefine(index: NvIndex): void {
+    if (isCounter(index) && nvHas(index, TPMA_NV.WRITTEN)) this.noteCounter(index.data.readBigUInt64BE());
+    this.indices.delete(index.handle);
+    this.durable.delete(keyOf(index.handle));
+    index.authValue.fill(0);
+    index.data.fill(0);
+  }
+
+  /** Sets attributes, durably: a lock of an orderly index that is set after the shutdown must be there after a resume. */
+  setAttributes(index: NvIndex, set: number): void {
+    if (this.replaceAttributes(index, set, 0)) this.store(index);
+  }
+
+  /**
+   * Writes data, within the index's size, and sets TPMA_NV_WRITTEN. What the first write leaves out is erased. The value of an orderly counter
+   * becomes durable with the first increment and then once in {@link ORDERLY_COUNT} + 1, see {@link startup}.
+   */
+  write(index: NvIndex, offset: number, bytes: Uint8Array): void {
+    const first = this.replaceAttributes(index, TPMA_NV.WRITTEN, 0);
+    if (first && nvType(index.publicArea.attributes) === TPM_NT.ORDINARY) index.data.fill(erasedByte(index.publicArea));
+    index.data.set(bytes, offset);
+    const milestone = isCounter(index) && (first || (index.data.readBigUInt64BE() & ORDERLY_COUNT) === 0n);
+    if (milestone) this.store(index);
+    else this.changed(index);
+  }
+
+  /** Replaces the authValue, durably. */
+  changeAuth(index: NvIndex, authValue: Buffer): void {
+    index.authValue.fill(0);
+    index.authValue = Buffer.from(authValue);
+    this.store(index);
+  }
+
+  /**
+   * TPM2_Startup. A resume changes nothing. A restart and a reset undo what lasts until then (Part 1, 37.2.5); data of orderly indices does not
+   * survive a reset, except in counters, which move past every value that they can have had if the shutdown was not `orderly`.
+   */
+  startup(kind: 'reset' | 'restart' | 'resume', orderly: boolean): void {
+    if (kind === 'resume') return;
+    for (const index of this.indices.values()) {
+      if (this.replaceAttributes(index, 0, startupClears(index, kind === 'reset'))) this.changed(index);
+      if (orderly || !isCounter(index) || !nvHas(index, TPMA_NV.ORDERLY)) continue;
+      index.data.writeBigUInt64BE(index.data.readBigUInt64BE() | ORDERLY_COUNT);
+    }
+  }
+
+  /** Records a change of data, attributes or authValue. An orderly index waits for an orderly shutdown, see {@link storeOrderly}. */
+  changed(index: NvIndex): void {
+    if (!nvHas(index, TPMA_NV.ORDERLY)) this.store(index);
+  }
+
+  /** Makes an index durable now, orderly or not. */
+  store(index: NvIndex): void {
+    const { publicArea, authValue, data } = index;
+    this.durable.put(keyOf(index.handle), record, { version: 1, publicArea, authValue, data });
+  }
+
+  /** Shutdown: the data of orderly indices becomes durable. */
+  storeOrderly(): void {
+    for (const index of this.indices.values()) if (nvHas(index, TPMA_NV.ORDERLY)) this.store(index);
+  }
+
+  /** Value that a new counter's first increment gives: above that of every counter that was deleted. */
+  get firstCount(): bigint {
+    return this.maxCounter + 1n;
+  }
+
+  /** Whether that changed anything. */
+  private replaceAttributes(index: NvIndex, set: number, clear: number): boolean {
+    const attributes = ((index.publicArea.attributes & ~clear) | set) >>> 0;
+    if (attributes === index.publicArea.attributes) return false;
+    index.publicArea = { ...index.publicArea, attributes };
+    return true;
+  }
+
+  private noteCounter(value: bigint): void {
+    if (value <= this.maxCounter) return;
+    this.maxCounter = value;
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64BE(value);
+    this.durable.put(COUNTER_KEY, counterRecord, { value: bytes });
+  }
+}

@@ -1,0 +1,135 @@
+// TPM 2.0 Library Part 1, 27 (object structure), 30 (context management) and 37 (persistent objects).
+import type { PrivatePart } from '../../keys/engine.js';
+import { HANDLE_RANGE, TPM_ALG, TPM_RH, TPMA_OBJECT } from '../../tpm/constants/index.js';
+import { TPM_RC, TpmError } from '../../tpm/response-code.js';
+import type { TPMT_PUBLIC } from '../../tpm/structures/index.js';
+import type { Sequence } from '../sequences/sequence.js';
+import type { Limits } from '../limits.js';
+
+/** A loaded object: a key, sealed data, or the public part of one. */
+export interface TpmObject {
+  readonly kind: 'object';
+  readonly publicArea: TPMT_PUBLIC;
+  readonly name: Buffer;
+  readonly qualifiedName: Buffer;
+  /** Hierarchy that the object belongs to (TPM_RH_NULL for a temporary one). */
+  readonly hierarchy: number;
+  /** Without trailing zeros. */
+  readonly authValue: Buffer;
+  /** Undefined if only the public part is loaded. */
+  readonly privatePart: PrivatePart | undefined;
+  /** Loaded by LoadExternal: may not be a parent, certify nothing about its place. */
+  readonly external: boolean;
+  /** Made from a primary seed. */
+  readonly primary: boolean;
+  /** Dies with Startup(CLEAR): the object or an ancestor has `stClear`. */
+  readonly stClear: boolean;
+}
+
+/** What a transient handle stands for. */
+export type LoadedObject = TpmObject | Sequence;
+
+/** Whether all bits of `mask` are set in the object's attributes. */
+export function hasAttribute(object: { readonly publicArea: TPMT_PUBLIC }, mask: number): boolean {
+  return (object.publicArea.objectAttributes & mask) === mask;
+}
+
+const PARENT = TPMA_OBJECT.restricted | TPMA_OBJECT.decrypt;
+
+/** A storage key, under which objects can be created and loaded (Part 1, 23.4): a restricted decryption key, loaded with its private part. */
+export function isParent(object: TpmObject): boolean {
+  return canHaveChildren(object) && object.publicArea.type !== TPM_ALG.KEYEDHASH;
+}
+
+/** A key that others can be derived from (Part 1, 28): a restricted decryption key of type keyedhash. */
+export function isDerivationParent(object: TpmObject): boolean {
+  return canHaveChildren(object) && object.publicArea.type === TPM_ALG.KEYEDHASH;
+}
+
+function canHaveChildren(object: TpmObject): boolean {
+  return hasAttribute(object, PARENT) && object.privatePart !== undefined && !object.external && object.publicArea.nameAlg !== TPM_ALG.NULL;
+}
+
+/** The private part of an object that is to be used. An authorised object has one; `TPM_RC_AUTH_UNAVAILABLE` otherwise. */
+export function privatePartOf(object: TpmObject): PrivatePart {
+  if (object.privatePart === undefined) throw new TpmError(TPM_RC.AUTH_UNAVAILABLE);
+  return object.privatePart;
+}
+
+/** The transient objects and sequences of one vTPM. */
+export class TransientObjects {
+  private readonly slots: (LoadedObject | undefined)[] = [];
+  private readonly limits: Limits;
+  private contexts = 0n;
+
+  constructor(limits: Limits) {
+    this.limits = limits;
+  }
+
+  find(handle: number): LoadedObject | undefined {
+    return this.slots[handle - HANDLE_RANGE.TRANSIENT.first];
+  }
+
+  /** Handles in use, ascending. */
+  get handles(): number[] {
+    return this.slots.flatMap((slot, i) => (slot === undefined ? [] : [HANDLE_RANGE.TRANSIENT.first + i]));
+  }
+
+  /** Slots that are free (TPM_PT_HR_TRANSIENT_AVAIL). */
+  get available(): number {
+    return this.limits.loadedObjects - this.slots.filter((slot) => slot !== undefined).length;
+  }
+
+  /** `TPM_RC_OBJECT_MEMORY` if no slot is free. To be called before the costly part of a command. */
+  requireSlot(): void {
+    if (this.available <= 0) throw new TpmError(TPM_RC.OBJECT_MEMORY);
+  }
+
+  /** Gives the object the lowest free handle. `TPM_RC_OBJECT_MEMORY`. */
+  add(object: LoadedObject): number {
+    this.requireSlot();
+    let index = 0;
+    while (this.slots[index] !== undefined) index++;
+    this.slots[index] = object;
+    return HANDLE_RANGE.TRANSIENT.first + index;
+  }
+
+  /** Puts a changed object in place of the old one. */
+  replace(handle: number, object: LoadedObject): void {
+    this.slots[handle - HANDLE_RANGE.TRANSIENT.first] = object;
+  }
+
+  /** `sequence` of the next saved context of an object or sequence. */
+  nextContext(): bigint {
+    this.contexts++;
+    return this.contexts;
+  }
+
+  /** Removes an object; false if there is none. */
+  flush(handle: number): boolean {
+    const object = this.find(handle);
+    if (object === undefined) return false;
+    dispose(object);
+    this.slots[handle - HANDLE_RANGE.TRANSIENT.first] = undefined;
+    return true;
+  }
+
+  /** Removes the objects for which `condition` holds. */
+  flushWhere(condition: (object: LoadedObject) => boolean): void {
+    for (const handle of this.handles) {
+      const object = this.find(handle);
+      if (object !== undefined && condition(object)) this.flush(handle);
+    }
+  }
+}
+
+function dispose(object: LoadedObject): void {
+  if (object.kind === 'object') object.privatePart?.dispose();
+  else object.dispose();
+  object.authValue.fill(0);
+}
+
+/** Whether a hierarchy's disablement or renewal takes the object away. */
+export function belongsTo(object: LoadedObject, hierarchy: number): boolean {
+  return object.kind === 'object' && object.hierarchy === hierarchy && hierarchy !== TPM_RH.NULL;
+}

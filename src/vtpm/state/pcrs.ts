@@ -1,0 +1,190 @@
+// TPM 2.0 Library Part 1, 17 (PCR operations) and PC Client Platform TPM Profile, 4.6 (PCR attributes).
+import { IMPLEMENTATION_PCR, TPM_ALG } from '../../tpm/constants/index.js';
+import { PcrMatrix } from '../../properties/matrix.js';
+import { digestProvider, type PropertyProvider } from '../../properties/provider.js';
+import { list, struct, tpm2b, uint16, uint8 } from '../../tpm/schema.js';
+import { hash } from '../../tpm/hash.js';
+import type { TPML_PCR_SELECTION } from '../../tpm/structures/index.js';
+import type { DurableState } from './durable.js';
+
+/** Attributes of a PCR: whether Shutdown(STATE) keeps it, and bit masks of the localities that may reset and extend it. */
+interface PcrAttributes {
+  readonly stateSave: boolean;
+  readonly resetLocality: number;
+  readonly extendLocality: number;
+}
+
+const staticPcr: PcrAttributes = { stateSave: true, resetLocality: 0x00, extendLocality: 0x1f };
+const dynamicPcr = (resetLocality: number, extendLocality: number): PcrAttributes => ({ stateSave: false, resetLocality, extendLocality });
+
+/** PCR 0 to 23. PCR 16 and 23 are for debugging and applications; 17 to 22 belong to the D-RTM. */
+const attributes: readonly PcrAttributes[] = [
+  ...Array.from({ length: 16 }, () => staticPcr),
+  dynamicPcr(0x0f, 0x1f),
+  dynamicPcr(0x10, 0x1c),
+  dynamicPcr(0x10, 0x1c),
+  dynamicPcr(0x10, 0x0c),
+  dynamicPcr(0x14, 0x0e),
+  dynamicPcr(0x14, 0x04),
+  dynamicPcr(0x14, 0x04),
+  dynamicPcr(0x0f, 0x1f),
+];
+
+/** PCRs whose change does not count for the policies of others (TPM_PT_PCR_NO_INCREMENT): the TCB group. */
+const noIncrement: ReadonlySet<number> = new Set([16, 21, 22, 23]);
+/** The PCR that a hardware core root of trust is measured into. */
+const HCRTM_PCR = 0;
+const LOCALITY_4 = 0x10;
+
+const allBanks: readonly number[] = [TPM_ALG.SHA1, TPM_ALG.SHA256, TPM_ALG.SHA384, TPM_ALG.SHA512];
+
+const RECORD_KEY = 'pcr-allocation';
+const record = struct({ version: uint8, banks: list(uint16, allBanks.length) });
+const POLICY_KEY = 'pcr-policy';
+const policyRecord = struct({ version: uint8, alg: uint16, policy: tpm2b(64) });
+const noPolicy = { alg: TPM_ALG.NULL, policy: Buffer.alloc(0) };
+/** What Shutdown(STATE) keeps. */
+export const savedPcrs = list(struct({ provider: tpm2b(64), bank: uint16, values: tpm2b(64 * IMPLEMENTATION_PCR) }), 1024);
+
+const attributeAt = (index: number): PcrAttributes => attributes[index] ?? staticPcr;
+
+/** The PCRs of one vTPM: attributes, localities, and the counter that policy sessions look at. */
+export class Pcrs {
+  readonly matrix: PcrMatrix;
+  /** Incremented by every change that policies must notice (TPM2_PCR_Read `pcrUpdateCounter`). */
+  updateCounter = 0;
+  /** Authorisation value of PCRs 20 to 22, which share one (TPM2_PCR_SetAuthValue). Without trailing zeros. */
+  groupAuth: Buffer = Buffer.alloc(0);
+  /** Authorisation policy of the same PCRs (TPM2_PCR_SetAuthPolicy); `alg` is TPM_ALG_NULL if there is none. */
+  groupPolicy: { readonly alg: number; readonly policy: Buffer } = noPolicy;
+  /** Banks were changed since the last startup, so Shutdown(STATE) is refused. */
+  reallocated = false;
+  /** Banks that the next TPM reset takes into use. */
+  private nextBanks: readonly number[] = allBanks;
+  private readonly durable: DurableState;
+
+  constructor(durable: DurableState, providers: readonly PropertyProvider[] = [digestProvider], presented = (): string => 'digest') {
+    this.durable = durable;
+    this.matrix = new PcrMatrix(IMPLEMENTATION_PCR, allBanks, providers, presented);
+  }
+
+  async load(): Promise<void> {
+    const saved = await this.durable.load(RECORD_KEY, record);
+    this.nextBanks = saved?.banks ?? allBanks;
+    this.matrix.allocate(this.nextBanks);
+    this.groupPolicy = (await this.durable.load(POLICY_KEY, policyRecord)) ?? noPolicy;
+  }
+
+  /** TPM2_PCR_SetAuthPolicy; without arguments there is none any more. */
+  setGroupPolicy(alg: number = TPM_ALG.NULL, policy: Buffer = Buffer.alloc(0)): void {
+    this.groupPolicy = { alg, policy };
+    this.durable.put(POLICY_KEY, policyRecord, { version: 1, alg, policy });
+  }
+
+  /** TPM2_PCR_Allocate: banks from the next power-on on. */
+  allocate(banks: readonly number[]): void {
+    this.nextBanks = banks;
+    this.reallocated = true;
+    this.durable.put(RECORD_KEY, record, { version: 1, banks: [...banks] });
+  }
+
+  /** Banks as they will be after the next reset. */
+  get allocation(): readonly number[] {
+    return this.nextBanks;
+  }
+
+  /** All implemented banks, allocated or not. */
+  get implementedBanks(): readonly number[] {
+    return allBanks;
+  }
+
+  /** Startup. A resume keeps what was saved of the static PCRs. */
+  startup(kind: 'reset' | 'restart' | 'resume', locality: number, saved?: Parameters<PcrMatrix['restore']>[0]): void {
+    if (kind === 'reset') this.updateCounter = 0;
+    if (kind === 'reset') this.matrix.allocate(this.nextBanks);
+    for (let index = 0; index < this.matrix.size; index++) {
+      const { stateSave, resetLocality } = attributeAt(index);
+      if (kind === 'resume' && stateSave) continue;
+      this.changed(index);
+      if ((resetLocality & LOCALITY_4) !== 0) this.matrix.fill(index, 0xff);
+      else if (index === HCRTM_PCR) this.matrix.setLocality(index, locality);
+      else this.matrix.fill(index, 0);
+    }
+    if (kind === 'resume') this.matrix.restore(saved ?? [], (index) => attributeAt(index).stateSave);
+    else this.groupAuth = Buffer.alloc(0);
+  }
+
+  /** Whether commands from `locality` may extend the PCR. */
+  extendAllowed(index: number, locality: number): boolean {
+    return (attributeAt(index).extendLocality & (1 << locality)) !== 0;
+  }
+
+  /** Whether commands from `locality` may reset the PCR. Nobody may from locality 4: the D-RTM does it by other means. */
+  resetAllowed(index: number, locality: number): boolean {
+    return locality !== 4 && (attributeAt(index).resetLocality & (1 << locality)) !== 0;
+  }
+
+  /** Extends one bank of a PCR, if the bank is allocated; locality has been checked. */
+  extend(index: number, bank: number, digest: Buffer, locality: number): void {
+    if (!this.matrix.banks.includes(bank)) return;
+    this.matrix.extend({ index, bank, digest, locality });
+    this.changed(index);
+  }
+
+  /** TPM2_PCR_Reset: to zero, or all ones for a PCR that only locality 4 resets. */
+  reset(index: number): void {
+    this.matrix.fill(index, 0);
+    this.changed(index);
+  }
+
+  /** Notes a change of a PCR. An extend counts once per bank, as in the reference code. */
+  changed(index: number): void {
+    if (!noIncrement.has(index)) this.updateCounter = (this.updateCounter + 1) >>> 0;
+  }
+
+  /** Whether PCR `index` has an authorisation value of its own, by TPM2_PCR_SetAuthValue. */
+  hasGroupAuth(index: number): boolean {
+    return index >= 20 && index <= 22;
+  }
+
+  /** Whether PCR `index` can have an authorisation policy, by TPM2_PCR_SetAuthPolicy. */
+  hasGroupPolicy(index: number): boolean {
+    return this.hasGroupAuth(index);
+  }
+
+  /** Whether a property of {@link pcrProperties} holds. */
+  attribute(index: number): PcrAttributes & { readonly noIncrement: boolean } {
+    return { ...attributeAt(index), noIncrement: noIncrement.has(index) };
+  }
+
+  /** For Shutdown(STATE). */
+  save(): { provider: Buffer; bank: number; values: Buffer }[] {
+    return this.matrix.save().map(({ provider, bank, values }) => ({ provider: Buffer.from(provider), bank, values }));
+  }
+
+  /** The selection without the PCRs that do not exist (Part 3, 22.4). */
+  filter(selection: TPML_PCR_SELECTION): TPML_PCR_SELECTION {
+    return selection.map(({ hash: bank, pcrSelect }) => ({
+      hash: bank,
+      pcrSelect: this.matrix.banks.includes(bank) ? pcrSelect : Buffer.alloc(pcrSelect.length),
+    }));
+  }
+
+  /** Digest over the selected PCRs, in order of the selection and ascending index (Part 1, 17.5). */
+  digestOf(selection: TPML_PCR_SELECTION, hashAlg: number): Buffer {
+    const values: Buffer[] = [];
+    for (const { hash: bank, pcrSelect } of this.filter(selection)) {
+      for (const index of selectedPcrs(pcrSelect)) values.push(this.matrix.read(bank, index));
+    }
+    return hash(hashAlg, ...values);
+  }
+}
+
+/** Indices of the bits that are set in a PCR bit map, ascending. */
+export function selectedPcrs(bitmap: Buffer): number[] {
+  const indices: number[] = [];
+  bitmap.forEach((byte, octet) => {
+    for (let bit = 0; bit < 8; bit++) if ((byte & (1 << bit)) !== 0) indices.push(octet * 8 + bit);
+  });
+  return indices;
+}

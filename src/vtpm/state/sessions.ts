@@ -1,0 +1,213 @@
+// TPM 2.0 Library Part 1, 19 (authorisations) and 30 (context management of sessions).
+import { TPM_RC, TpmError } from '../../tpm/response-code.js';
+import type { TPMT_SYM_DEF } from '../../tpm/structures/index.js';
+import type { Limits } from '../limits.js';
+
+/** What the policy commands of a session have asserted so far. */
+export interface PolicyState {
+  digest: Buffer;
+  /** TPM_CC that the policy is for; 0 if for any. */
+  commandCode: number;
+  /** Digest that is compared at use, and with what: at most one of the three exists. */
+  bound: { readonly kind: 'cpHash' | 'nameHash' | 'templateHash'; readonly digest: Buffer } | undefined;
+  /** {@link Pcrs.updateCounter} at the time of PolicyPCR. */
+  pcrCounter: number | undefined;
+  /** Time (ms) when the authorisation ends; 0n if never. */
+  timeout: bigint;
+  /** TPMA_LOCALITY; 0 if any. */
+  locality: number;
+  authValueNeeded: boolean;
+  passwordNeeded: boolean;
+  physicalPresence: boolean;
+  /** State of TPMA_NV_WRITTEN that is asked for, if it is. */
+  nvWritten: boolean | undefined;
+}
+
+/** An HMAC, policy or trial session. */
+export interface Session {
+  readonly handle: number;
+  readonly isPolicy: boolean;
+  readonly isTrial: boolean;
+  readonly authHash: number;
+  readonly symmetric: TPMT_SYM_DEF;
+  readonly sessionKey: Buffer;
+  nonceTPM: Buffer;
+  /** Name and authValue of the entity that the session is bound to; undefined if unbound. */
+  boundEntity: Buffer | undefined;
+  /** Bound to an entity under dictionary-attack protection. */
+  readonly daBound: boolean;
+  readonly lockoutBound: boolean;
+  /** Undefined until the session is first used for audit. */
+  auditDigest: Buffer | undefined;
+  /** Time (ms) when the session, or its nonce, began, and the clock's epoch then. */
+  startTime: bigint;
+  epoch: number;
+  /** Of a policy or trial session. */
+  readonly policy: PolicyState;
+}
+
+/** A policy on which nothing has been asserted. */
+export function freshPolicy(digestSize: number): PolicyState {
+  return {
+    digest: Buffer.alloc(digestSize),
+    commandCode: 0,
+    bound: undefined,
+    pcrCounter: undefined,
+    timeout: 0n,
+    locality: 0,
+    authValueNeeded: false,
+    passwordNeeded: false,
+    physicalPresence: false,
+    nvWritten: undefined,
+  };
+}
+
+/** Puts a policy back to its beginning, in place. */
+export function resetPolicy(session: Session): void {
+  Object.assign(session.policy, freshPolicy(session.policy.digest.length));
+}
+
+const INDEX_MASK = 0x00ffffff;
+/** How far the oldest saved session may be behind the newest (TPM_PT_CONTEXT_GAP_MAX). */
+export const CONTEXT_GAP_MAX = 0xffff;
+
+/** Where the session of one handle index is. */
+type Slot = { readonly session: Session } | { readonly handle: number; readonly contextId: bigint };
+
+/**
+ * The sessions of one vTPM. HMAC and policy sessions share their indices, so an index belongs to one session, loaded or saved.
+ */
+export class Sessions {
+  private readonly slots: (Slot | undefined)[] = [];
+  private readonly limits: Limits;
+  /** `sequence` of the next saved session context. */
+  contextCounter = 1n;
+  /** Handle of the exclusive audit session, if any (Part 1, 34.3). */
+  exclusiveAudit: number | undefined;
+
+  constructor(limits: Limits) {
+    this.limits = limits;
+  }
+
+  /** The loaded session with this handle, type included; undefined otherwise. */
+  find(handle: number): Session | undefined {
+    const slot = this.slots[handle & INDEX_MASK];
+    return slot !== undefined && 'session' in slot && slot.session.handle === handle ? slot.session : undefined;
+  }
+
+  /** Whether a session is loaded at the handle's index, but of the other type. */
+  isOtherType(handle: number): boolean {
+    const slot = this.slots[handle & INDEX_MASK];
+    return slot !== undefined && 'session' in slot && slot.session.handle !== handle;
+  }
+
+  /** Handles of loaded sessions, ascending by index. */
+  get loaded(): number[] {
+    return this.slots.flatMap((slot) => (slot !== undefined && 'session' in slot ? [slot.session.handle] : []));
+  }
+
+  /** Handles of saved sessions, ascending by index. */
+  get saved(): number[] {
+    return this.slots.flatMap((slot) => (slot !== undefined && 'contextId' in slot ? [slot.handle] : []));
+  }
+
+  /**
+   * Adds a session. `TPM_RC_SESSION_MEMORY`, `TPM_RC_SESSION_HANDLES`; `TPM_RC_CONTEXT_GAP` if it would take the place that the oldest
+   * saved session needs to be renewed.
+   */
+  add(make: (index: number) => Session): Session {
+    this.requireMemory();
+    if (this.gapReached && this.isLastPlace) throw new TpmError(TPM_RC.CONTEXT_GAP);
+    let index = 0;
+    while (this.slots[index] !== undefined) index++;
+    if (index >= this.limits.activeSessions) throw new TpmError(TPM_RC.SESSION_HANDLES);
+    const session = make(index);
+    this.slots[index] = { session };
+    return session;
+  }
+
+  /**
+   * Ends a session, loaded or saved. False if there is none. Only the index in the handle counts: GetCapability reports saved sessions of
+   * both types with one type of handle.
+   */
+  flush(handle: number): boolean {
+    const index = handle & INDEX_MASK;
+    const slot = this.slots[index];
+    if (slot === undefined) return false;
+    if ('session' in slot) slot.session.sessionKey.fill(0);
+    if (this.exclusiveAudit === ('session' in slot ? slot.session.handle : slot.handle)) this.exclusiveAudit = undefined;
+    this.slots[index] = undefined;
+    return true;
+  }
+
+  /** Takes a loaded session out of memory and gives the sequence number of its context. `TPM_RC_CONTEXT_GAP`. */
+  markSaved(session: Session): bigint {
+    if (this.gapReached) throw new TpmError(TPM_RC.CONTEXT_GAP);
+    const contextId = this.contextCounter++;
+    this.slots[session.handle & INDEX_MASK] = { handle: session.handle, contextId };
+    return contextId;
+  }
+
+  /** Whether `contextId` is the newest context of the saved session `handle`. */
+  isSaved(handle: number, contextId: bigint): boolean {
+    const slot = this.slots[handle & INDEX_MASK];
+    return slot !== undefined && 'contextId' in slot && slot.handle === handle && slot.contextId === contextId;
+  }
+
+  /** Puts a saved session back. `TPM_RC_SESSION_MEMORY`; `TPM_RC_CONTEXT_GAP` if only the oldest one may be. */
+  reload(session: Session): void {
+    this.requireMemory();
+    const isOldest = this.isSaved(session.handle, this.oldestContext ?? 0n);
+    if (this.gapReached && this.isLastPlace && !isOldest) throw new TpmError(TPM_RC.CONTEXT_GAP);
+    this.slots[session.handle & INDEX_MASK] = { session };
+  }
+
+  /** TPM reset: all sessions are gone, saved ones too. */
+  clear(): void {
+    this.flushLoaded();
+    this.slots.length = 0;
+    this.contextCounter = 1n;
+  }
+
+  /** TPM restart and resume: loaded sessions are gone. */
+  flushLoaded(): void {
+    for (const handle of this.loaded) this.flush(handle);
+    this.exclusiveAudit = undefined;
+  }
+
+  /** Saved sessions, for Shutdown(STATE). */
+  saveTable(): { handle: number; contextId: bigint }[] {
+    return this.slots.flatMap((slot) =>
+      slot !== undefined && 'contextId' in slot ? [{ handle: slot.handle, contextId: slot.contextId }] : [],
+    );
+  }
+
+  /** Puts back what {@link saveTable} gave. */
+  restoreTable(saved: readonly { handle: number; contextId: bigint }[], contextCounter: bigint): void {
+    this.clear();
+    for (const { handle, contextId } of saved) this.slots[handle & INDEX_MASK] = { handle, contextId };
+    this.contextCounter = contextCounter;
+  }
+
+  /** Sequence number of the oldest saved session; undefined if there is none. */
+  private get oldestContext(): bigint | undefined {
+    return this.saveTable().reduce<bigint | undefined>(
+      (oldest, { contextId }) => (oldest === undefined || contextId < oldest ? contextId : oldest),
+      undefined,
+    );
+  }
+
+  /** No session can be saved until the oldest saved one is loaded or flushed. */
+  private get gapReached(): boolean {
+    const oldest = this.oldestContext;
+    return oldest !== undefined && this.contextCounter - oldest > BigInt(CONTEXT_GAP_MAX);
+  }
+
+  private get isLastPlace(): boolean {
+    return this.loaded.length === this.limits.loadedSessions - 1;
+  }
+
+  private requireMemory(): void {
+    if (this.loaded.length >= this.limits.loadedSessions) throw new TpmError(TPM_RC.SESSION_MEMORY);
+  }
+}

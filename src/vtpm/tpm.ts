@@ -1,0 +1,73 @@
+import type { KeyManagement } from '../keys/key-management.js';
+import type { GuestRecords } from '../store/guest-records.js';
+import { RandomSource } from '../crypto/random.js';
+import type { Limits } from './limits.js';
+import { AlgorithmSet } from './state/algorithm-set.js';
+import { Clock } from './state/clock.js';
+import { CommandAudit } from './state/command-audit.js';
+import { Commits } from './state/commits.js';
+import { DictionaryAttack } from './state/dictionary-attack.js';
+import { DurableState } from './state/durable.js';
+import { Hierarchies } from './state/hierarchies.js';
+import { NvMemory } from './state/nv.js';
+import { TransientObjects } from './state/objects.js';
+import { Pcrs } from './state/pcrs.js';
+import { PersistentObjects } from './state/persistent-objects.js';
+import { PowerState } from './state/power.js';
+import { PrimaryRecords } from './state/primary-records.js';
+import { Sessions } from './state/sessions.js';
+
+/** What a vTPM is made of. */
+export interface TpmParts {
+  readonly records: GuestRecords;
+  readonly keys: KeyManagement;
+  readonly limits: Limits;
+}
+
+/** All state of one guest's TPM. Handlers read and change it; the dispatcher runs one command at a time. */
+export class Tpm {
+  readonly limits: Limits;
+  readonly keys: KeyManagement;
+  readonly random = new RandomSource();
+  readonly durable: DurableState;
+  readonly hierarchies: Hierarchies;
+  readonly clock: Clock;
+  readonly dictionaryAttack: DictionaryAttack;
+  readonly commandAudit: CommandAudit;
+  readonly algorithmSet: AlgorithmSet;
+  readonly commits = new Commits();
+  readonly pcrs: Pcrs;
+  readonly sessions: Sessions;
+  readonly objects: TransientObjects;
+  readonly persistent: PersistentObjects;
+  readonly primaries: PrimaryRecords;
+  readonly nv: NvMemory;
+  readonly power: PowerState;
+
+  constructor({ records, keys, limits }: TpmParts) {
+    this.limits = limits;
+    this.keys = keys;
+    this.durable = new DurableState(records);
+    this.hierarchies = new Hierarchies(this.durable);
+    this.clock = new Clock(this.durable);
+    this.dictionaryAttack = new DictionaryAttack(this.durable, this.clock);
+    this.commandAudit = new CommandAudit(this.durable);
+    this.algorithmSet = new AlgorithmSet(this.durable);
+    this.pcrs = new Pcrs(this.durable);
+    this.sessions = new Sessions(limits);
+    this.objects = new TransientObjects(limits);
+    this.persistent = new PersistentObjects(this.durable, keys, limits);
+    this.primaries = new PrimaryRecords(this.durable, keys, limits);
+    this.nv = new NvMemory(this.durable, limits);
+    this.power = new PowerState(this.durable);
+  }
+
+  /** Reads all that is durable. A TPM that is new writes its first state. */
+  async load(): Promise<void> {
+    const { hierarchies, clock, dictionaryAttack, commandAudit, algorithmSet, pcrs, persistent, primaries, nv, power } = this;
+    for (const part of [hierarchies, clock, dictionaryAttack, commandAudit, algorithmSet, pcrs, persistent, primaries, nv, power]) {
+      await part.load();
+    }
+    if (this.durable.dirty) await this.durable.commit();
+  }
+}

@@ -1,0 +1,50 @@
+// Runs the command line in processes of its own.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+const ARGUMENTS = ['--import', 'tsx', MAIN];
+
+export interface Result {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** A process of the command line. */
+export interface Running {
+  readonly child: ChildProcess;
+  readonly result: Promise<Result>;
+  /** What it wrote to standard output so far. */
+  out(): string;
+  /** What it wrote to standard error so far. */
+  err(): string;
+}
+
+/** Starts `tpmux` with these arguments; `environment` replaces what is inherited of TPMUX_*. */
+export function startTpmux(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Running {
+  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TPMUX_')));
+  const child = spawn(process.execPath, [...ARGUMENTS, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...inherited, TPMUX_CONFIG: '/dev/null', ...environment },
+  });
+  let out = '';
+  let err = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    out += chunk;
+  });
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    err += chunk;
+  });
+  const result = new Promise<Result>((resolve) => {
+    child.once('close', (code) => {
+      resolve({ code, out, err });
+    });
+  });
+  return { child, result, out: () => out, err: () => err };
+}
+
+/** Runs `tpmux` to its end. */
+export function tpmux(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Result> {
+  return startTpmux(args, environment).result;
+}
