@@ -44,6 +44,8 @@ export interface CommandSpec<H, I, O, R> {
   readonly extensive?: boolean;
   /** TPMA_CC `flushed`: the context of the first handle is flushed on success. */
   readonly flushed?: boolean;
+  /** Size to which callers may pad the parameter area with bytes that mean nothing. */
+  readonly paddedTo?: number;
   /** The command permits no sessions of any kind (tag must be `TPM_ST_NO_SESSIONS`, else `TPM_RC_AUTH_CONTEXT`). */
   readonly noSessions?: boolean;
 }
@@ -62,6 +64,7 @@ export interface Command<H = HandleFields, I = ParameterFields, O = ParameterFie
   readonly extensive: boolean;
   readonly flushed: boolean;
   readonly noSessions: boolean;
+  readonly paddedTo: number | undefined;
   readonly handleList: readonly (readonly [string, HandleField])[];
   readonly inList: readonly (readonly [string, Schema<unknown>])[];
   readonly outList: readonly (readonly [string, Schema<unknown>])[];
@@ -100,6 +103,7 @@ export function command<
     extensive: spec.extensive ?? false,
     flushed: spec.flushed ?? false,
     noSessions: spec.noSessions ?? false,
+    paddedTo: spec.paddedTo,
     handleList: Object.entries(spec.handles ?? {}),
     inList,
     outList,
@@ -134,7 +138,7 @@ export function decodeHandles(of: Command, reader: Reader): number[] {
   );
 }
 
-/** Decodes the parameter area, which must be used up (`TPM_RC_SIZE`). Errors carry the parameter's number. */
+/** Decodes the parameter area, which must be used up (`TPM_RC_SIZE`) unless it is padded as the command allows. Errors carry the parameter's number. */
 export function decodeParameters(of: Command, bytes: Buffer): Record<string, unknown> {
   const reader = new Reader(bytes);
   const values: Record<string, unknown> = {};
@@ -144,7 +148,7 @@ export function decodeParameters(of: Command, bytes: Buffer): Record<string, unk
       (code) => atParameter(code, i + 1),
     );
   });
-  if (reader.remaining > 0) throw new TpmError(TPM_RC.SIZE);
+  if (reader.remaining > 0 && bytes.length !== of.paddedTo) throw new TpmError(TPM_RC.SIZE);
   return values;
 }
 

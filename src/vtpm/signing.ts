@@ -32,11 +32,17 @@ export function requireSigner(call: Call, handle: string, schemeParameter: strin
   return { key, scheme: call.at(schemeParameter, () => selectScheme(key, scheme)) };
 }
 
+const keySchemes: Readonly<Record<number, readonly number[]>> = {
+  [TPM_ALG.RSA]: [TPM_ALG.RSASSA, TPM_ALG.RSAPSS],
+  [TPM_ALG.ECC]: [TPM_ALG.ECDSA, TPM_ALG.ECDAA, TPM_ALG.SM2, TPM_ALG.ECSCHNORR],
+  [TPM_ALG.KEYEDHASH]: [TPM_ALG.HMAC],
+};
+
 /** The key's scheme if it has one, which `asked` must not contradict; otherwise `asked`. `TPM_RC_SCHEME`, bare. */
 function selectScheme(key: TpmObject, asked: TPMT_SIG_SCHEME_PLUS): TPMT_SIG_SCHEME_PLUS {
   const own = ownScheme(key);
   if (own.scheme === TPM_ALG.NULL) {
-    if (asked.scheme === TPM_ALG.NULL) throw new TpmError(TPM_RC.SCHEME);
+    if (keySchemes[key.publicArea.type]?.includes(asked.scheme) !== true) throw new TpmError(TPM_RC.SCHEME);
     return asked;
   }
   if (asked.scheme === TPM_ALG.NULL) {
@@ -58,19 +64,12 @@ export function schemeHash(scheme: TPMT_SIG_SCHEME_PLUS): number {
   return scheme.scheme === TPM_ALG.NULL ? TPM_ALG.NULL : scheme.details.hashAlg;
 }
 
-const keySchemes: Readonly<Record<number, readonly number[]>> = {
-  [TPM_ALG.RSA]: [TPM_ALG.RSASSA, TPM_ALG.RSAPSS],
-  [TPM_ALG.ECC]: [TPM_ALG.ECDSA, TPM_ALG.ECDAA, TPM_ALG.SM2, TPM_ALG.ECSCHNORR],
-  [TPM_ALG.KEYEDHASH]: [TPM_ALG.HMAC],
-};
-
 /**
- * Signs a digest: a NULL signature without a key. `TPM_RC_SCHEME` if the key's type has no such scheme, bare; `TPM_RC_VALUE` if the
- * count of an ECDAA scheme is not that of a commit.
+ * Signs a digest: a NULL signature without a key. `TPM_RC_VALUE`, bare, if the count of an ECDAA scheme is not that of a commit; the
+ * errors of the key's engine.
  */
 export async function signDigest({ commits }: Tpm, { key, scheme }: Signer, digest: Buffer): Promise<TPMT_SIGNATURE_PLUS> {
   if (key === undefined || scheme.scheme === TPM_ALG.NULL) return { sigAlg: TPM_ALG.NULL, signature: null };
-  if (keySchemes[key.publicArea.type]?.includes(scheme.scheme) !== true) throw new TpmError(TPM_RC.SCHEME);
   if (scheme.scheme === TPM_ALG.ECDAA) return signAnonymously(commits, key, scheme.details, digest);
   if (scheme.scheme !== TPM_ALG.HMAC) return privatePartOf(key).sign(digest, scheme);
   const { hashAlg } = scheme.details;
@@ -81,7 +80,12 @@ export async function signDigest({ commits }: Tpm, { key, scheme }: Signer, dige
 }
 
 /** ECDAA with the ephemeral key of a commit, which cannot be used again. A chip's key has no scalar to give. */
-async function signAnonymously(commits: Commits, key: TpmObject, { hashAlg, count }: TPMS_SCHEME_ECDAA, digest: Buffer): Promise<TPMT_SIGNATURE_PLUS> {
+async function signAnonymously(
+  commits: Commits,
+  key: TpmObject,
+  { hashAlg, count }: TPMS_SCHEME_ECDAA,
+  digest: Buffer,
+): Promise<TPMT_SIGNATURE_PLUS> {
   const { publicArea } = key;
   const privatePart = privatePartOf(key);
   if (publicArea.type !== TPM_ALG.ECC || privatePart.engineId !== SOFTWARE_ENGINE_ID) throw new TpmError(TPM_RC.SCHEME);

@@ -15,7 +15,8 @@ export interface Operation {
   readonly prepare: (execute: Execute) => Promise<(i: number) => Promise<unknown>>;
 }
 
-const FIXED = TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.noDA;
+const FIXED =
+  TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.noDA;
 const digest = Buffer.alloc(32, 7);
 const ticket = { tag: TPM_ST.HASHCHECK, hierarchy: TPM_RH.NULL, digest: none } as const;
 const hash = { hashAlg: TPM_ALG.SHA256 } as const;
@@ -23,11 +24,17 @@ const ecdsa = { scheme: TPM_ALG.ECDSA, details: hash } as const;
 const rsassa = { scheme: TPM_ALG.RSASSA, details: hash } as const;
 const creation = { outsideInfo: none, creationPCR: [] };
 
-const storage: TPMT_PUBLIC = { ...asParent(eccTemplate(TPM_ECC_CURVE.NIST_P256)), objectAttributes: FIXED | TPMA_OBJECT.restricted | TPMA_OBJECT.decrypt };
+const storage: TPMT_PUBLIC = {
+  ...asParent(eccTemplate(TPM_ECC_CURVE.NIST_P256)),
+  objectAttributes: FIXED | TPMA_OBJECT.restricted | TPMA_OBJECT.decrypt,
+};
 const eccSigner: TPMT_PUBLIC = { ...eccTemplate(TPM_ECC_CURVE.NIST_P256), objectAttributes: FIXED | TPMA_OBJECT.sign };
 const rsaSigner: TPMT_PUBLIC = { ...rsaTemplate(2048), objectAttributes: FIXED | TPMA_OBJECT.sign };
 const rsaDecrypter: TPMT_PUBLIC = { ...rsaTemplate(2048), objectAttributes: FIXED | TPMA_OBJECT.decrypt };
-const sealed: TPMT_PUBLIC = { ...sealTemplate(), objectAttributes: TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.noDA };
+const sealed: TPMT_PUBLIC = {
+  ...sealTemplate(),
+  objectAttributes: TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.noDA,
+};
 
 function createPrimary(execute: Execute, inPublic: TPMT_PUBLIC): Promise<number> {
   const request = { primaryHandle: TPM_RH.OWNER, inSensitive: { userAuth: none, data: none }, inPublic, ...creation };
@@ -127,7 +134,8 @@ export const operations: readonly Operation[] = [
     command: 'Create',
     prepare: async (execute) => {
       const parentHandle = await createPrimary(execute, storage);
-      return () => run(execute, Commands.Create, { parentHandle, inSensitive: { userAuth: none, data: none }, inPublic: eccSigner, ...creation });
+      return () =>
+        run(execute, Commands.Create, { parentHandle, inSensitive: { userAuth: none, data: none }, inPublic: eccSigner, ...creation });
     },
   },
   {
@@ -143,7 +151,8 @@ export const operations: readonly Operation[] = [
     name: 'PCR_Extend, SHA-256',
     times: 1000,
     command: 'PCR_Extend',
-    prepare: (execute) => Promise.resolve(() => run(execute, Commands.PCR_Extend, { pcrHandle: 10, digests: [{ hashAlg: TPM_ALG.SHA256, digest }] })),
+    prepare: (execute) =>
+      Promise.resolve(() => run(execute, Commands.PCR_Extend, { pcrHandle: 10, digests: [{ hashAlg: TPM_ALG.SHA256, digest }] })),
   },
   {
     name: 'GetRandom, 32 bytes',

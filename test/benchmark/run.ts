@@ -14,10 +14,17 @@ import { startSwtpm } from '../support/swtpm.js';
 import { operations } from './operations.js';
 
 const { values } = parseArgs({
-  options: { tcti: { type: 'string' }, json: { type: 'boolean' }, only: { type: 'string', default: '.' }, help: { type: 'boolean', short: 'h' } },
+  options: {
+    tcti: { type: 'string' },
+    json: { type: 'boolean' },
+    only: { type: 'string', default: '.' },
+    help: { type: 'boolean', short: 'h' },
+  },
 });
 if (values.help === true) {
-  console.log('usage: npm run bench -- [--tcti CONF] [--only REGEX] [--json]\n\n--tcti CONF   the chip of the guest, e.g. device:/dev/tpm0 (default: a swtpm of its own)');
+  console.log(
+    'usage: npm run bench -- [--tcti CONF] [--only REGEX] [--json]\n\n--tcti CONF   the chip of the guest, e.g. device:/dev/tpm0 (default: a swtpm of its own)',
+  );
   process.exit(0);
 }
 
@@ -60,7 +67,11 @@ async function time(execute: Execute, { prepare, times }: (typeof operations)[nu
 }
 
 async function flushAll(execute: Execute): Promise<void> {
-  const { capabilityData } = await run(execute, Commands.GetCapability, { capability: TPM_CAP.HANDLES, property: HANDLE_RANGE.TRANSIENT.first, propertyCount: 100 });
+  const { capabilityData } = await run(execute, Commands.GetCapability, {
+    capability: TPM_CAP.HANDLES,
+    property: HANDLE_RANGE.TRANSIENT.first,
+    propertyCount: 100,
+  });
   if (capabilityData.capability !== TPM_CAP.HANDLES) return;
   for (const flushHandle of capabilityData.data) await run(execute, Commands.FlushContext, { flushHandle });
 }
@@ -69,7 +80,15 @@ const directory = await mkdtemp(path.join(tmpdir(), 'tpmux-bench-'));
 const runDir = path.join(directory, 'run');
 const chip = values.tcti === undefined ? await startSwtpm() : undefined;
 const peer = await startSwtpm();
-const daemon = startTpmux(['serve', '--tcti', values.tcti ?? chip?.tcti ?? '', '--state-dir', path.join(directory, 'state'), '--run-dir', runDir]);
+const daemon = startTpmux([
+  'serve',
+  '--tcti',
+  values.tcti ?? chip?.tcti ?? '',
+  '--state-dir',
+  path.join(directory, 'state'),
+  '--run-dir',
+  runDir,
+]);
 
 /** Calls and hardware commands of one guest command so far. */
 async function counted(command: string): Promise<{ calls: number; hardware: number }> {
@@ -102,7 +121,9 @@ try {
   else {
     console.log(`${'operation'.padEnd(70)}${'tpmux'.padStart(10)}${'swtpm'.padStart(10)}${'chip commands'.padStart(15)}`);
     for (const { operation, tpmuxMs, swtpmMs, hardware } of rows) {
-      console.log(`${operation.padEnd(70)}${tpmuxMs.toFixed(2).padStart(7)} ms${swtpmMs.toFixed(2).padStart(7)} ms${hardware.toFixed(2).padStart(15)}`);
+      console.log(
+        `${operation.padEnd(70)}${tpmuxMs.toFixed(2).padStart(7)} ms${swtpmMs.toFixed(2).padStart(7)} ms${hardware.toFixed(2).padStart(15)}`,
+      );
     }
     console.log('\nMedians. Chip commands: per guest command, as counted where they leave for the chip.');
   }

@@ -5,7 +5,17 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import type { Hardware } from '../../src/hardware/hardware.js';
-import { TPM_ALG, TPM_CAP, TPM_ECC_CURVE, TPM_RH, TPM_SE, TPM_ST, TPMA_NV, TPMA_OBJECT, TPMA_SESSION } from '../../src/tpm/constants/index.js';
+import {
+  TPM_ALG,
+  TPM_CAP,
+  TPM_ECC_CURVE,
+  TPM_RH,
+  TPM_SE,
+  TPM_ST,
+  TPMA_NV,
+  TPMA_OBJECT,
+  TPMA_SESSION,
+} from '../../src/tpm/constants/index.js';
 import * as Commands from '../../src/tpm/commands/index.js';
 import { TPM_RC } from '../../src/tpm/response-code.js';
 import type { TPMT_PUBLIC } from '../../src/tpm/structures/index.js';
@@ -45,7 +55,10 @@ function memory(): number {
 }
 
 const FIXED = TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth;
-const parent: TPMT_PUBLIC = { ...asParent(eccTemplate(TPM_ECC_CURVE.NIST_P256)), objectAttributes: FIXED | TPMA_OBJECT.restricted | TPMA_OBJECT.decrypt };
+const parent: TPMT_PUBLIC = {
+  ...asParent(eccTemplate(TPM_ECC_CURVE.NIST_P256)),
+  objectAttributes: FIXED | TPMA_OBJECT.restricted | TPMA_OBJECT.decrypt,
+};
 const signing: TPMT_PUBLIC = { ...eccTemplate(TPM_ECC_CURVE.NIST_P256), objectAttributes: FIXED | TPMA_OBJECT.sign };
 const creation = { inSensitive: { userAuth: none, data: none }, outsideInfo: none, creationPCR: [] };
 const ecdsa = { scheme: TPM_ALG.ECDSA, details: { hashAlg: TPM_ALG.SHA256 } } as const;
@@ -63,23 +76,40 @@ async function record(tpm: TestTpm): Promise<Buffer[]> {
   const made = await run(execute, Commands.Create, { parentHandle: top.objectHandle, inPublic: signing, ...creation });
   const key = await run(execute, Commands.Load, { parentHandle: top.objectHandle, inPrivate: made.outPrivate, inPublic: made.outPublic });
   const { signature } = await run(execute, Commands.Sign, { keyHandle: key.objectHandle, digest, inScheme: ecdsa, validation: ticket });
-  await run(execute, Commands.VerifySignature, { keyHandle: key.objectHandle, digest, signature: signature as never });
-  await run(execute, Commands.Quote, { signHandle: key.objectHandle, qualifyingData: digest, inScheme: ecdsa, PCRselect: [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from([255, 0, 1]) }] });
+  await run(execute, Commands.VerifySignature, { keyHandle: key.objectHandle, digest, signature: signature });
+  await run(execute, Commands.Quote, {
+    signHandle: key.objectHandle,
+    qualifyingData: digest,
+    inScheme: ecdsa,
+    PCRselect: [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from([255, 0, 1]) }],
+  });
   const { context } = await run(execute, Commands.ContextSave, { saveHandle: key.objectHandle });
   await run(execute, Commands.ContextLoad, { context });
   await run(execute, Commands.LoadExternal, { inPrivate: null, inPublic: made.outPublic, hierarchy: TPM_RH.NULL });
   await run(execute, Commands.PCR_Extend, { pcrHandle: 10, digests: [{ hashAlg: TPM_ALG.SHA256, digest }] });
   await run(execute, Commands.PCR_Event, { pcrHandle: 16, eventData: Buffer.from('event') });
   await run(execute, Commands.GetCapability, { capability: TPM_CAP.TPM_PROPERTIES, property: 0x100, propertyCount: 80 });
-  const nvPublic = { nvIndex: 0x01500001, nameAlg: TPM_ALG.SHA256, attributes: TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE, authPolicy: none, dataSize: 64 } as const;
+  const nvPublic = {
+    nvIndex: 0x01500001,
+    nameAlg: TPM_ALG.SHA256,
+    attributes: TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE,
+    authPolicy: none,
+    dataSize: 64,
+  } as const;
   const on = { authHandle: TPM_RH.OWNER, nvIndex: nvPublic.nvIndex };
   await run(execute, Commands.NV_DefineSpace, { authHandle: TPM_RH.OWNER, auth: none, publicInfo: nvPublic });
   await run(execute, Commands.NV_Write, { ...on, data: digest, offset: 0 });
   await run(execute, Commands.NV_Read, { ...on, size: 32, offset: 0 });
   const session = await ClientSession.start(execute, { salt: { handle: top.objectHandle, publicArea: top.outPublic }, symmetric: aesCfb });
-  await execWithSessions(execute, Commands.GetRandom, { bytesRequested: 16 }, [{ session, attributes: TPMA_SESSION.continueSession | TPMA_SESSION.encrypt }]);
+  await execWithSessions(execute, Commands.GetRandom, { bytesRequested: 16 }, [
+    { session, attributes: TPMA_SESSION.continueSession | TPMA_SESSION.encrypt },
+  ]);
   const policy = await ClientSession.start(execute, { type: TPM_SE.POLICY });
-  await run(execute, Commands.PolicyPCR, { policySession: policy.handle, pcrDigest: none, pcrs: [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from([1, 0, 0]) }] });
+  await run(execute, Commands.PolicyPCR, {
+    policySession: policy.handle,
+    pcrDigest: none,
+    pcrs: [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from([1, 0, 0]) }],
+  });
   await run(execute, Commands.PolicyOR, { policySession: policy.handle, pHashList: [digest, digest] }, []).catch(() => undefined);
   await run(execute, Commands.HashSequenceStart, { auth: none, hashAlg: TPM_ALG.SHA256 });
   await run(execute, Commands.MakeCredential, { handle: top.objectHandle, credential: digest, objectName: made.creationHash });
@@ -144,7 +174,9 @@ describe('200,000 broken commands', () => {
       }
     }
     const growth = memory() - start;
-    console.log(`      memory grew by ${(growth / 2 ** 20).toFixed(1)} MiB over the last 80 % of ${count.toString()} frames (seed ${SEED.toString()})`);
+    console.log(
+      `      memory grew by ${(growth / 2 ** 20).toFixed(1)} MiB over the last 80 % of ${count.toString()} frames (seed ${SEED.toString()})`,
+    );
     assert.ok(growth < MAX_GROWTH, 'memory is bounded');
   }
 

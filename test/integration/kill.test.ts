@@ -22,7 +22,8 @@ const OWNER_READ_WRITE = TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE;
 
 const signing: TPMT_PUBLIC = {
   ...eccTemplate(TPM_ECC_CURVE.NIST_P256),
-  objectAttributes: TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.sign,
+  objectAttributes:
+    TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.sign,
 };
 
 /** What must be there: changes that were acknowledged. */
@@ -76,7 +77,11 @@ function authStep(model: Model, which: 'ownerAuth' | 'endorsementAuth'): Step {
   const after = copy(model);
   after[which] = pick(2) === 0 ? '' : `auth${pick(1000).toString()}`;
   const authHandle = which === 'ownerAuth' ? TPM_RH.OWNER : TPM_RH.ENDORSEMENT;
-  return { after, send: (execute) => run(execute, Commands.HierarchyChangeAuth, { authHandle, newAuth: Buffer.from(after[which]) }, [password(model[which])]) };
+  return {
+    after,
+    send: (execute) =>
+      run(execute, Commands.HierarchyChangeAuth, { authHandle, newAuth: Buffer.from(after[which]) }, [password(model[which])]),
+  };
 }
 
 function volatileStep(model: Model): Step {
@@ -133,12 +138,22 @@ describe('kill -9 of the daemon', () => {
 
   /** Loads a key at 0x80000000 and gives its name. */
   async function loadKey(ownerAuth: string): Promise<string> {
-    const request = { primaryHandle: TPM_RH.OWNER, inSensitive: { userAuth: none, data: none }, inPublic: signing, outsideInfo: none, creationPCR: [] };
+    const request = {
+      primaryHandle: TPM_RH.OWNER,
+      inSensitive: { userAuth: none, data: none },
+      inPublic: signing,
+      outsideInfo: none,
+      creationPCR: [],
+    };
     return (await run(execute, Commands.CreatePrimary, request, [password(ownerAuth)])).name.toString('hex');
   }
 
   async function handles(first: number): Promise<number[]> {
-    const { capabilityData } = await run(execute, Commands.GetCapability, { capability: TPM_CAP.HANDLES, property: first, propertyCount: 100 });
+    const { capabilityData } = await run(execute, Commands.GetCapability, {
+      capability: TPM_CAP.HANDLES,
+      property: first,
+      propertyCount: 100,
+    });
     return capabilityData.capability === TPM_CAP.HANDLES ? capabilityData.data : [];
   }
 
@@ -148,12 +163,18 @@ describe('kill -9 of the daemon', () => {
     for (const authHandle of [TPM_RH.OWNER, TPM_RH.ENDORSEMENT]) {
       const auth = authHandle === TPM_RH.OWNER ? model.ownerAuth : model.endorsementAuth;
       const same = { authHandle, newAuth: Buffer.from(auth) };
-      const accepted = await run(execute, Commands.HierarchyChangeAuth, same, [password(auth)]).then(() => true, () => false);
+      const accepted = await run(execute, Commands.HierarchyChangeAuth, same, [password(auth)]).then(
+        () => true,
+        () => false,
+      );
       if (!accepted) return undefined;
     }
     for (const nvIndex of await handles(FIRST_INDEX)) {
       const request = { authHandle: TPM_RH.OWNER, nvIndex, size: 32, offset: 0 };
-      const data = await run(execute, Commands.NV_Read, request, [password(model.ownerAuth)]).then((out) => out.data.toString(), () => '');
+      const data = await run(execute, Commands.NV_Read, request, [password(model.ownerAuth)]).then(
+        (out) => out.data.toString(),
+        () => '',
+      );
       seen.nv.set(nvIndex, data);
     }
     for (const objectHandle of await handles(FIRST_PERSISTENT)) {
@@ -195,7 +216,9 @@ describe('kill -9 of the daemon', () => {
       assert.equal(keyName, firstName, 'the primary key is the same');
       const candidates = [model, last.after];
       const seen = (await observe(model)) ?? (await observe(last.after));
-      const found = candidates.find((candidate) => seen !== undefined && JSON.stringify(sorted(seen)) === JSON.stringify(sorted(candidate)));
+      const found = candidates.find(
+        (candidate) => seen !== undefined && JSON.stringify(sorted(seen)) === JSON.stringify(sorted(candidate)),
+      );
       if (found === undefined) assert.deepEqual(seen && sorted(seen), sorted(model), `after kill ${(round + 1).toString()}`);
       model = found ?? model;
     }

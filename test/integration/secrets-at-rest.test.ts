@@ -57,7 +57,12 @@ describe('secrets at rest', () => {
     await run(execute, Commands.HierarchyChangeAuth, { authHandle: TPM_RH.OWNER, newAuth: secrets['owner authorisation'] });
     await run(execute, Commands.HierarchyChangeAuth, { authHandle: TPM_RH.LOCKOUT, newAuth: secrets['authorisation of the lockout'] });
     const inSensitive = { userAuth: secrets['auth value of a key'], data: none };
-    const parent = await run(execute, Commands.CreatePrimary, { primaryHandle: TPM_RH.OWNER, inSensitive, inPublic: parentTemplate, ...creation }, owner);
+    const parent = await run(
+      execute,
+      Commands.CreatePrimary,
+      { primaryHandle: TPM_RH.OWNER, inSensitive, inPublic: parentTemplate, ...creation },
+      owner,
+    );
     const byParent = [password(secrets['auth value of a key'])];
     const templates: [TPMT_PUBLIC, Buffer][] = [
       [{ ...sealTemplate(), objectAttributes: USER }, secrets['sealed data']],
@@ -65,14 +70,40 @@ describe('secrets at rest', () => {
     ];
     let persistentHandle = 0x81000000;
     for (const [inPublic, data] of templates) {
-      const request = { parentHandle: parent.objectHandle, inSensitive: { userAuth: secrets['auth value of a key'], data }, inPublic, ...creation };
+      const request = {
+        parentHandle: parent.objectHandle,
+        inSensitive: { userAuth: secrets['auth value of a key'], data },
+        inPublic,
+        ...creation,
+      };
       const made = await run(execute, Commands.Create, request, byParent);
-      const loaded = await run(execute, Commands.Load, { parentHandle: parent.objectHandle, inPrivate: made.outPrivate, inPublic: made.outPublic }, byParent);
-      await run(execute, Commands.EvictControl, { auth: TPM_RH.OWNER, objectHandle: loaded.objectHandle, persistentHandle: persistentHandle++ }, owner);
+      const loaded = await run(
+        execute,
+        Commands.Load,
+        { parentHandle: parent.objectHandle, inPrivate: made.outPrivate, inPublic: made.outPublic },
+        byParent,
+      );
+      await run(
+        execute,
+        Commands.EvictControl,
+        { auth: TPM_RH.OWNER, objectHandle: loaded.objectHandle, persistentHandle: persistentHandle++ },
+        owner,
+      );
       await run(execute, Commands.FlushContext, { flushHandle: loaded.objectHandle });
     }
-    const publicInfo = { nvIndex: 0x01500000, nameAlg: TPM_ALG.SHA256, attributes: TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE, authPolicy: none, dataSize: 32 } as const;
-    await run(execute, Commands.NV_DefineSpace, { authHandle: TPM_RH.OWNER, auth: secrets['auth value of an NV index'], publicInfo }, owner);
+    const publicInfo = {
+      nvIndex: 0x01500000,
+      nameAlg: TPM_ALG.SHA256,
+      attributes: TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE,
+      authPolicy: none,
+      dataSize: 32,
+    } as const;
+    await run(
+      execute,
+      Commands.NV_DefineSpace,
+      { authHandle: TPM_RH.OWNER, auth: secrets['auth value of an NV index'], publicInfo },
+      owner,
+    );
     const on = { authHandle: publicInfo.nvIndex, nvIndex: publicInfo.nvIndex };
     await run(execute, Commands.NV_Write, { ...on, data: secrets['NV data'], offset: 0 }, [password(secrets['auth value of an NV index'])]);
     await run(execute, Commands.Shutdown, { shutdownType: TPM_SU.STATE });
@@ -81,7 +112,17 @@ describe('secrets at rest', () => {
   it('are not in the files of the daemon, nor in its log', async function () {
     this.timeout(60_000);
     const runDir = path.join(directory, 'run');
-    daemon = startTpmux(['serve', '--log-level', 'debug', '--tcti', chip.tcti, '--state-dir', path.join(directory, 'state'), '--run-dir', runDir]);
+    daemon = startTpmux([
+      'serve',
+      '--log-level',
+      'debug',
+      '--tcti',
+      chip.tcti,
+      '--state-dir',
+      path.join(directory, 'state'),
+      '--run-dir',
+      runDir,
+    ]);
     while (!daemon.out().includes('ready')) await delay(20);
     const created = await tpmux(['guest', 'create', 'alice', '--run-dir', runDir]);
     assert.equal(created.code, 0, created.err);

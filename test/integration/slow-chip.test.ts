@@ -38,7 +38,10 @@ describe('a slow chip', () => {
     store = await HostStore.open(directory);
     busy = await openChipGuest(hardware, 'busy');
     const id = randomUUID();
-    await store.addGuest({ id, name: 'other', created: new Date().toISOString(), policy: null, listen: {}, autostart: false }, Buffer.alloc(0));
+    await store.addGuest(
+      { id, name: 'other', created: new Date().toISOString(), policy: null, listen: {}, autostart: false },
+      Buffer.alloc(0),
+    );
     other = await openChipGuest(hardware, 'other', (stateKey) => store.guestRecords(id, stateKey));
   });
   after(async () => {
@@ -56,16 +59,29 @@ describe('a slow chip', () => {
     await run(execute, Commands.NV_DefineSpace, { authHandle: TPM_RH.OWNER, auth: none, publicInfo: nvPublic });
     const rsa: TPMT_PUBLIC = {
       ...rsaTemplate(2048),
-      objectAttributes: TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.sign,
+      objectAttributes:
+        TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.sign,
     };
-    const request = { primaryHandle: TPM_RH.OWNER, inSensitive: { userAuth: none, data: none }, inPublic: rsa, outsideInfo: none, creationPCR: [] };
+    const request = {
+      primaryHandle: TPM_RH.OWNER,
+      inSensitive: { userAuth: none, data: none },
+      inPublic: rsa,
+      outsideInfo: none,
+      creationPCR: [],
+    };
     slow = true;
     const started = performance.now();
     let done = false;
     const generation = run(busy.execute, Commands.CreatePrimary, request).finally(() => (done = true));
     const operations: Record<string, () => Promise<unknown>> = {
-      PCR_Extend: () => run(execute, Commands.PCR_Extend, { pcrHandle: 10, digests: [{ hashAlg: TPM_ALG.SHA256, digest: Buffer.alloc(32, 1) }] }),
-      GetCapability: () => run(execute, Commands.GetCapability, { capability: TPM_CAP.COMMANDS, property: TPM_CC.NV_UndefineSpaceSpecial, propertyCount: 200 }),
+      PCR_Extend: () =>
+        run(execute, Commands.PCR_Extend, { pcrHandle: 10, digests: [{ hashAlg: TPM_ALG.SHA256, digest: Buffer.alloc(32, 1) }] }),
+      GetCapability: () =>
+        run(execute, Commands.GetCapability, {
+          capability: TPM_CAP.COMMANDS,
+          property: TPM_CC.NV_UndefineSpaceSpecial,
+          propertyCount: 200,
+        }),
       GetRandom: () => run(execute, Commands.GetRandom, { bytesRequested: 32 }),
       'HMAC session': async () => {
         const session = await ClientSession.start(execute, { symmetric: aesCfb });

@@ -20,7 +20,17 @@ import {
   StartAuthSession,
   Startup,
 } from '../../src/tpm/commands/index.js';
-import { TPM_ALG, TPM_CC, TPM_RH, TPM_SE, TPM_ST, TPM_SU, TPMA_OBJECT, TPMA_SESSION } from '../../src/tpm/constants/index.js';
+import {
+  MAX_OBJECT_CONTEXT,
+  TPM_ALG,
+  TPM_CC,
+  TPM_RH,
+  TPM_SE,
+  TPM_ST,
+  TPM_SU,
+  TPMA_OBJECT,
+  TPMA_SESSION,
+} from '../../src/tpm/constants/index.js';
 import { hash } from '../../src/tpm/hash.js';
 import { TPM_RC, TpmError } from '../../src/tpm/response-code.js';
 import type { TPMS_CONTEXT } from '../../src/tpm/structures/index.js';
@@ -30,6 +40,7 @@ import { type Differential, startDifferential } from '../support/differential.js
 import { codeOf, type Execute, expectCode, frame, none, password, run } from '../support/frames.js';
 import { createPrimary, flush } from '../support/primary-keys.js';
 import { aesCfb, ClientSession, runWithSessions } from '../support/sessions.js';
+import { openTestTpm } from '../support/vtpm.js';
 import { asParent, eccTemplate, hmacTemplate, rsaTemplate } from '../support/templates.js';
 
 const noCipher = { algorithm: TPM_ALG.NULL, keyBits: null, mode: null } as const;
@@ -368,5 +379,18 @@ describe('FlushContext', () => {
     }
     assert.equal(await pair.code(FlushContext, { flushHandle: 0x02000000 }), 0);
     assert.equal(await pair.code(FlushContext, { flushHandle: 0x03000000 }), 0x1cb);
+  });
+
+  it('takes a context that is padded to the largest size, as Windows does, and no other padding', async () => {
+    const { execute } = await openTestTpm();
+    const { sessionHandle } = await run(execute, StartAuthSession, start);
+    const bare = frame(ContextLoad, { context: await save(execute, sessionHandle) });
+    const padded = (size: number): Buffer => {
+      const bytes = Buffer.concat([bare, Buffer.alloc(size - (bare.length - 10))]);
+      bytes.writeUInt32BE(bytes.length, 2);
+      return bytes;
+    };
+    assert.equal(codeOf(await execute(padded(MAX_OBJECT_CONTEXT - 1))), TPM_RC.SIZE);
+    assert.equal(codeOf(await execute(padded(MAX_OBJECT_CONTEXT))), TPM_RC.SUCCESS);
   });
 });

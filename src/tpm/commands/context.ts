@@ -1,6 +1,6 @@
 // TPM 2.0 Library Part 3, 28: context management.
 import { command, noAuth, user } from '../command.js';
-import { TPM_CC } from '../constants/index.js';
+import { MAX_OBJECT_CONTEXT, TPM_CC } from '../constants/index.js';
 import { TPMI_DH_CONTEXT, TPMI_DH_OBJECT, TPMI_DH_PERSISTENT, TPMI_RH_PROVISION, TPMS_CONTEXT, TPM_HANDLE } from '../structures/index.js';
 
 export const ContextSave = command(TPM_CC.ContextSave, 'ContextSave', {
@@ -15,6 +15,8 @@ export const ContextLoad = command(TPM_CC.ContextLoad, 'ContextLoad', {
   in: { context: TPMS_CONTEXT },
   outHandle: { loadedHandle: TPM_HANDLE },
   noSessions: true,
+  // Windows Server 2019 pads the context up to TPM_PT_MAX_OBJECT_CONTEXT.
+  paddedTo: MAX_OBJECT_CONTEXT,
 });
 
 /** The handle is a parameter, so a session can be named that does not authorise anything. */

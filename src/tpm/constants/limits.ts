@@ -67,6 +67,8 @@ export const MAX_LOADED_OBJECTS = 256;
 /** Bytes of the largest command and response. */
 export const MAX_COMMAND_SIZE = 4096;
 export const MAX_RESPONSE_SIZE = 4096;
+/** Bytes of the largest saved context (TPM_PT_MAX_OBJECT_CONTEXT): what a response can hold besides its header and the context's head. */
+export const MAX_OBJECT_CONTEXT = MAX_RESPONSE_SIZE - 28;
 /** Bytes of a hierarchy's primary seed and proof. */
 export const PRIMARY_SEED_SIZE = 64;
 /** Localities, 0 to 4. */

@@ -7,6 +7,7 @@ import {
   MAX_DIGEST_SIZE,
   MAX_NV_BUFFER_SIZE,
   MAX_NV_INDEX_SIZE,
+  MAX_OBJECT_CONTEXT,
   MAX_RESPONSE_SIZE,
   PCR_SELECT_MIN,
   PT_GROUP,
@@ -27,6 +28,7 @@ import { FIRMWARE_VERSION, MANUFACTURER, VENDOR_STRING, VENDOR_TPM_TYPE } from '
 import { CLOCK_UPDATE_MS } from '../state/clock.js';
 import { COMMIT_WINDOW } from '../state/commits.js';
 import { ORDERLY_COUNT } from '../state/nv.js';
+import { CONTEXT_GAP_MAX } from '../state/sessions.js';
 import type { Tpm } from '../tpm.js';
 import { servedCurves } from './key-parameters.js';
 
@@ -42,12 +44,8 @@ function characters(text: string, start = 0): number {
 const high = (value: bigint): number => Number(value >> 32n);
 const low = (value: bigint): number => Number(value & 0xffffffffn);
 
-/** A saved context is one field of a response: response header, the context's other fields and its size come off. */
-const MAX_CONTEXT = MAX_RESPONSE_SIZE - 28;
 /** Bits of the key that encrypts saved contexts. */
 const CONTEXT_KEY_BITS = 256;
-/** The gap between the numbers of saved sessions is not limited. */
-const NO_CONTEXT_GAP = 0xffffffff;
 
 /** The properties that never change, in order. */
 function fixedProperties(tpm: Tpm, served: Served): TPMS_TAGGED_PROPERTY[] {
@@ -74,7 +72,7 @@ function fixedProperties(tpm: Tpm, served: Served): TPMS_TAGGED_PROPERTY[] {
     [TPM_PT.ACTIVE_SESSIONS_MAX, limits.activeSessions],
     [TPM_PT.PCR_COUNT, IMPLEMENTATION_PCR],
     [TPM_PT.PCR_SELECT_MIN, PCR_SELECT_MIN],
-    [TPM_PT.CONTEXT_GAP_MAX, NO_CONTEXT_GAP],
+    [TPM_PT.CONTEXT_GAP_MAX, CONTEXT_GAP_MAX],
     [TPM_PT.NV_COUNTERS_MAX, 0],
     [TPM_PT.NV_INDEX_MAX, MAX_NV_INDEX_SIZE],
     [TPM_PT.MEMORY, TPMA_MEMORY.sharedNV | TPMA_MEMORY.objectCopiedToRam],
@@ -86,8 +84,8 @@ function fixedProperties(tpm: Tpm, served: Served): TPMS_TAGGED_PROPERTY[] {
     [TPM_PT.MAX_COMMAND_SIZE, MAX_COMMAND_SIZE],
     [TPM_PT.MAX_RESPONSE_SIZE, MAX_RESPONSE_SIZE],
     [TPM_PT.MAX_DIGEST, MAX_DIGEST_SIZE],
-    [TPM_PT.MAX_OBJECT_CONTEXT, MAX_CONTEXT],
-    [TPM_PT.MAX_SESSION_CONTEXT, MAX_CONTEXT],
+    [TPM_PT.MAX_OBJECT_CONTEXT, MAX_OBJECT_CONTEXT],
+    [TPM_PT.MAX_SESSION_CONTEXT, MAX_OBJECT_CONTEXT],
     [TPM_PT.PS_FAMILY_INDICATOR, TPM_SPEC_FAMILY],
     [TPM_PT.PS_LEVEL, TPM_SPEC_LEVEL],
     [TPM_PT.PS_REVISION, TPM_SPEC_VERSION],

@@ -15,6 +15,10 @@ export async function validateSignature(key: TpmObject, digest: Buffer, signatur
   const { publicArea } = key;
   if (publicArea.type === TPM_ALG.KEYEDHASH) {
     if (signature.sigAlg !== TPM_ALG.HMAC) throw new TpmError(TPM_RC.SCHEME);
+    const { scheme } = publicArea.parameters;
+    if (scheme.scheme !== TPM_ALG.NULL && (scheme.scheme !== TPM_ALG.HMAC || scheme.details.hashAlg !== signature.signature.hashAlg)) {
+      throw new TpmError(TPM_RC.SIGNATURE);
+    }
     if (key.privatePart === undefined) throw new TpmError(TPM_RC.HANDLE);
     const { sensitive } = await key.privatePart.secret();
     const expected = hmac(signature.signature.hashAlg, sensitive, digest);
