@@ -1,7 +1,7 @@
 // TPM 2.0 Library Part 1, 18: tpmux as the caller of one chip.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { decodeResponseParameters, encodeParameters, type Command, type Request, type Response } from '../tpm/command.js';
-import { FlushContext, GetCapability, SelfTest, Startup } from '../tpm/commands/index.js';
+import { FlushContext, GetCapability, SelfTest, StartAuthSession, Startup } from '../tpm/commands/index.js';
 import { HANDLE_RANGE, TPM_CAP, TPM_RS, TPM_SU, TPMA_SESSION } from '../tpm/constants/index.js';
 import { baseCode, TPM_RC } from '../tpm/response-code.js';
 import { ChipUsage, type Account } from './account.js';
@@ -215,11 +215,16 @@ export class Chip {
   /** Sends a frame until the chip has time and room for it. */
   private async send(command: string, frame: Buffer, account: Account): Promise<Buffer> {
     const patienceEnds = performance.now() + this.patience.busy;
-    for (let delay = FIRST_DELAY, tested = false; ;) {
+    for (let delay = FIRST_DELAY, tested = false, cleared = false; ;) {
       const response = await this.exchange(command, frame, account);
       const code = responseCode(command, response);
       if (code === TPM_RC.INITIALIZE) return await this.recover(command, false, account);
       if (isOutOfSlots(code) && (await this.relieve?.(account)) === true) continue;
+      if (command === StartAuthSession.name && isOutOfSessions(code) && !cleared) {
+        cleared = true;
+        await this.flushOtherSessions(account);
+        continue;
+      }
       if (code === TPM_RC.NEEDS_TEST && command !== SelfTest.name && !tested) {
         tested = true;
         await this.execute(SelfTest, { fullTest: 1 }, { account });
@@ -228,6 +233,18 @@ export class Chip {
       if (!TRY_AGAIN.has(code) || performance.now() + delay > patienceEnds) return response;
       await sleep(delay);
       delay = Math.min(delay * 2, LONGEST_DELAY);
+    }
+  }
+
+  /**
+   * Flushes the loaded sessions that are not ours: nobody else keeps one in the chip between commands, so they are left over. With a
+   * slot free the chip needs no context gap for a new session either (Part 1, 30.5). Saved sessions of others stay.
+   */
+  private async flushOtherSessions(account: Account): Promise<void> {
+    for (const handle of await this.handles(HANDLE_RANGE.HMAC_SESSION.first, account)) {
+      if (handle === this.session?.handle) continue;
+      this.log.warn(`the TPM has no room for a session: flushing 0x${handle.toString(16)}, which is not ours`);
+      await this.execute(FlushContext, { flushHandle: handle }, { account });
     }
   }
 
@@ -351,6 +368,10 @@ function handleName(handle: number): Buffer {
 
 function isOutOfSlots(code: number): boolean {
   return code === TPM_RC.OBJECT_MEMORY || code === TPM_RC.OBJECT_HANDLES;
+}
+
+function isOutOfSessions(code: number): boolean {
+  return code === TPM_RC.SESSION_MEMORY || code === TPM_RC.SESSION_HANDLES || code === TPM_RC.CONTEXT_GAP;
 }
 
 function reason(error: unknown): string {

@@ -28,7 +28,11 @@ export async function extractSecret(chip: Chip, account: Account, key: LoadableK
   const curve = getCurve(TPM_ECC_CURVE.NIST_P256);
   const transfer = generateEccKey(curve);
   const inPublic = transferKeyPublic(transfer.point);
-  const { objectHandle: newParentHandle } = await chip.execute(LoadExternal, { inPrivate: null, inPublic, hierarchy: TPM_RH.NULL }, { account });
+  const { objectHandle: newParentHandle } = await chip.execute(
+    LoadExternal,
+    { inPrivate: null, inPublic, hierarchy: TPM_RH.NULL },
+    { account },
+  );
   const encryptionKeyIn = newInnerKey(CIPHER);
   try {
     const policy = await startDuplicationPolicy(chip, account);

@@ -3,11 +3,13 @@ import assert from 'node:assert/strict';
 import { Account } from '../../src/hardware/account.js';
 import { Chip } from '../../src/hardware/chip.js';
 import { ChipUnavailable } from '../../src/hardware/errors.js';
-import { ContextSave, CreatePrimary, FlushContext, StartAuthSession } from '../../src/tpm/commands/index.js';
+import { ContextLoad, ContextSave, CreatePrimary, FlushContext, StartAuthSession } from '../../src/tpm/commands/index.js';
 import { TEMPORARY_ROOT_TEMPLATE } from '../../src/hardware/templates.js';
 import { HANDLE_RANGE, TPM_ALG, TPM_CC, TPM_RH, TPM_SE } from '../../src/tpm/constants/index.js';
 import { TPM_RC } from '../../src/tpm/response-code.js';
 import { Tcti } from '../../src/native/index.js';
+import { Exchange, responseSize } from '../support/exchange.js';
+import { codeOf, frame, run } from '../support/frames.js';
 import { commandCode } from '../support/relay.js';
 import { Bench, EMPTY, makeKey, newGuest, signs, TestLog, type TestKey } from './fixture.js';
 import type { GuestChip } from '../../src/hardware/guest-chip.js';
@@ -137,6 +139,54 @@ describe('recovery', () => {
     await again.close();
     await besides(async (other) => {
       assert.deepEqual(await other.handles(HANDLE_RANGE.HMAC_SESSION.first, account), [], 'close leaves nothing');
+    });
+    await useAll();
+  });
+
+  const policySession = {
+    tpmKey: TPM_RH.NULL,
+    bind: TPM_RH.NULL,
+    nonceCaller: Buffer.alloc(16),
+    encryptedSalt: EMPTY,
+    sessionType: TPM_SE.POLICY,
+    symmetric: { algorithm: TPM_ALG.NULL, keyBits: null, mode: null },
+    authHash: TPM_ALG.SHA256,
+  } as const;
+
+  it('makes room for a session where others left theirs loaded (SESSION_MEMORY)', async () => {
+    await useAll();
+    await besides(async (other) => {
+      for (let i = 0; i < 2; i++) await other.execute(StartAuthSession, policySession, { account });
+    });
+    await hardware.jobs.run(account, async () => {
+      const { sessionHandle } = await hardware.jobs.chip.execute(StartAuthSession, policySession, { account });
+      await hardware.jobs.chip.execute(FlushContext, { flushHandle: sessionHandle }, { account });
+    });
+    assert.ok(bench.log.lines.some((line) => line.includes('no room for a session')));
+    await useAll();
+  });
+
+  it('starts a session though the oldest saved one of somebody else is too far behind (CONTEXT_GAP)', async function () {
+    this.timeout(120_000);
+    const exchange = new Exchange(bench.swtpm.data);
+    const execute = (bytes: Buffer): Promise<Buffer> => exchange.send(bytes, responseSize);
+    const start = async (): Promise<number> => (await run(execute, StartAuthSession, policySession)).sessionHandle;
+    const save = (saveHandle: number): Promise<Buffer> => execute(frame(ContextSave, { saveHandle }));
+    await save(await start());
+    const busy = await start();
+    const load = Buffer.from(frame(ContextLoad, { context: (await run(execute, ContextSave, { saveHandle: busy })).context }));
+    for (let saves = 0; ; saves++) {
+      assert.ok(saves < 0x10000, 'the gap ends');
+      assert.equal(codeOf(await execute(load)), TPM_RC.SUCCESS);
+      const saved = await save(busy);
+      if (codeOf(saved) === TPM_RC.CONTEXT_GAP) break;
+      // What ContextSave returns is what ContextLoad takes.
+      saved.copy(load, 10, 10);
+    }
+    exchange.close();
+    await hardware.jobs.run(account, async () => {
+      const { sessionHandle } = await hardware.jobs.chip.execute(StartAuthSession, policySession, { account });
+      await hardware.jobs.chip.execute(FlushContext, { flushHandle: sessionHandle }, { account });
     });
     await useAll();
   });
