@@ -6,7 +6,7 @@ const layers = {
   tpm: [],
   crypto: ['tpm'],
   native: [],
-  store: ['tpm'],
+  store: ['tpm', 'crypto'],
   hardware: ['tpm', 'crypto', 'native'],
   keys: ['tpm', 'crypto', 'hardware'],
   properties: ['tpm', 'crypto'],

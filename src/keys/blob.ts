@@ -4,13 +4,14 @@
 //   key       = HKDF-SHA-256(blobKey, salt, 'tpmux private blob'), used once, so the IV is zero
 //   plaintext = engine id (1) || size of authValue (2) || authValue || what the engine serialised
 //   AAD       = version || size of name (2) || name || size of parentName (2) || parentName
-import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
+import { hkdfSync, randomBytes } from 'node:crypto';
+import { AEAD_KEY_SIZE, AEAD_NONCE_SIZE, openAead, sealAead } from '../crypto/aead.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 
 const VERSION = 1;
 const SALT_SIZE = 32;
-const TAG_SIZE = 16;
-const IV = Buffer.alloc(12);
+/** Every salt makes a key of its own, used once. */
+const NONCE = Buffer.alloc(AEAD_NONCE_SIZE);
 
 /** What a private blob protects. */
 export interface PrivateContents {
@@ -36,12 +37,9 @@ export function sealPrivate(blobKey: Buffer, contents: PrivateContents, name: Bu
   const header = Buffer.alloc(3);
   header.writeUInt8(contents.engineId, 0);
   header.writeUInt16BE(contents.authValue.length, 1);
-  return withKey(blobKey, salt, (key) => {
-    const cipher = createCipheriv('aes-256-gcm', key, IV, { authTagLength: TAG_SIZE });
-    cipher.setAAD(boundTo(name, parentName));
-    const parts = [cipher.update(header), cipher.update(contents.authValue), cipher.update(contents.serialized), cipher.final()];
-    return Buffer.concat([Buffer.of(VERSION), salt, ...parts, cipher.getAuthTag()]);
-  });
+  const { authValue, serialized } = contents;
+  const sealed = withKey(blobKey, salt, (key) => sealAead(key, NONCE, boundTo(name, parentName), header, authValue, serialized));
+  return Buffer.concat([Buffer.of(VERSION), salt, sealed]);
 }
 
 /**
@@ -49,22 +47,10 @@ export function sealPrivate(blobKey: Buffer, contents: PrivateContents, name: Bu
  * is another guest's, or belongs to another Name or parent.
  */
 export function openPrivate(blobKey: Buffer, blob: Buffer, name: Buffer, parentName: Buffer): PrivateContents {
-  if (blob.length < 1 + SALT_SIZE + TAG_SIZE || blob[0] !== VERSION) throw new TpmError(TPM_RC.INTEGRITY);
-  const tagAt = blob.length - TAG_SIZE;
-  const plain = withKey(blobKey, blob.subarray(1, 1 + SALT_SIZE), (key) => {
-    const decipher = createDecipheriv('aes-256-gcm', key, IV, { authTagLength: TAG_SIZE });
-    decipher.setAAD(boundTo(name, parentName));
-    decipher.setAuthTag(blob.subarray(tagAt));
-    const clear = decipher.update(blob.subarray(1 + SALT_SIZE, tagAt));
-    try {
-      decipher.final();
-      return clear;
-    } catch {
-      clear.fill(0);
-      throw new TpmError(TPM_RC.INTEGRITY);
-    }
-  });
-  if (plain.length < 3) throw new TpmError(TPM_RC.INTEGRITY);
+  if (blob.length < 1 + SALT_SIZE || blob[0] !== VERSION) throw new TpmError(TPM_RC.INTEGRITY);
+  const salt = blob.subarray(1, 1 + SALT_SIZE);
+  const plain = withKey(blobKey, salt, (key) => openAead(key, NONCE, boundTo(name, parentName), blob.subarray(1 + SALT_SIZE)));
+  if (plain === undefined || plain.length < 3) throw new TpmError(TPM_RC.INTEGRITY);
   const authEnd = 3 + plain.readUInt16BE(1);
   if (authEnd > plain.length) throw new TpmError(TPM_RC.INTEGRITY);
   return { engineId: plain.readUInt8(0), authValue: plain.subarray(3, authEnd), serialized: plain.subarray(authEnd) };
@@ -78,7 +64,7 @@ function boundTo(name: Buffer, parentName: Buffer): Buffer {
 }
 
 function withKey<T>(blobKey: Buffer, salt: Buffer, use: (key: Buffer) => T): T {
-  const key = Buffer.from(hkdfSync('sha256', blobKey, salt, 'tpmux private blob', 32));
+  const key = Buffer.from(hkdfSync('sha256', blobKey, salt, 'tpmux private blob', AEAD_KEY_SIZE));
   try {
     return use(key);
   } finally {

@@ -1,6 +1,7 @@
 // TPM 2.0 Library Part 1, 30 and Part 2, 14: protection of saved contexts. A context is encrypted and authenticated (AES-256-GCM) under a key
 // that is derived from the proof of its hierarchy, and bound to the count of TPM resets, so that it can't outlive one.
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
+import { AEAD_KEY_SIZE, AEAD_NONCE_SIZE, AEAD_TAG_SIZE, openAead, sealAead } from '../crypto/aead.js';
 import { SAVED_HANDLE, TPM_ALG } from '../tpm/constants/index.js';
 import { KDFa } from '../tpm/kdf.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
@@ -8,9 +9,6 @@ import { encode, type Schema, struct, uint32, uint64 } from '../tpm/schema.js';
 import type { TPMS_CONTEXT } from '../tpm/structures/index.js';
 import type { Tpm } from './tpm.js';
 
-const KEY_SIZE = 32;
-const NONCE_SIZE = 12;
-const TAG_SIZE = 16;
 const none = Buffer.alloc(0);
 
 /** The fields of a context that are in clear. */
@@ -26,17 +24,15 @@ function associatedData(tpm: Tpm, { sequence, savedHandle, hierarchy }: ContextH
 }
 
 function contextKey(tpm: Tpm, hierarchy: number): Buffer {
-  return KDFa(TPM_ALG.SHA512, tpm.hierarchies.get(hierarchy).proof, 'CONTEXT', none, none, KEY_SIZE * 8);
+  return KDFa(TPM_ALG.SHA512, tpm.hierarchies.get(hierarchy).proof, 'CONTEXT', none, none, AEAD_KEY_SIZE * 8);
 }
 
 /** A context with this header. `value` is encoded by `schema`; the encoding is zeroised. */
 export function sealContext<T>(tpm: Tpm, header: ContextHeader, schema: Schema<T>, value: T): TPMS_CONTEXT {
   const key = contextKey(tpm, header.hierarchy);
-  const nonce = randomBytes(NONCE_SIZE);
-  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(associatedData(tpm, header));
+  const nonce = randomBytes(AEAD_NONCE_SIZE);
   const clear = encode(schema, value);
-  const encrypted = cipher.update(clear);
-  const contextBlob = Buffer.concat([nonce, encrypted, cipher.final(), cipher.getAuthTag()]);
+  const contextBlob = Buffer.concat([nonce, sealAead(key, nonce, associatedData(tpm, header), clear)]);
   clear.fill(0);
   key.fill(0);
   return { ...header, contextBlob };
@@ -47,19 +43,11 @@ export function sealContext<T>(tpm: Tpm, header: ContextHeader, schema: Schema<T
  * was not made by this TPM for this header since the last reset.
  */
 export function openContext(tpm: Tpm, { contextBlob, ...header }: TPMS_CONTEXT): Buffer {
-  if (contextBlob.length < NONCE_SIZE + TAG_SIZE) throw new TpmError(TPM_RC.SIZE);
+  if (contextBlob.length < AEAD_NONCE_SIZE + AEAD_TAG_SIZE) throw new TpmError(TPM_RC.SIZE);
   const key = contextKey(tpm, header.hierarchy);
-  const tagAt = contextBlob.length - TAG_SIZE;
-  const decipher = createDecipheriv('aes-256-gcm', key, contextBlob.subarray(0, NONCE_SIZE));
-  decipher.setAAD(associatedData(tpm, header)).setAuthTag(contextBlob.subarray(tagAt));
-  const clear = decipher.update(contextBlob.subarray(NONCE_SIZE, tagAt));
-  try {
-    decipher.final();
-    return clear;
-  } catch {
-    clear.fill(0);
-    throw new TpmError(TPM_RC.INTEGRITY);
-  } finally {
-    key.fill(0);
-  }
+  const nonce = contextBlob.subarray(0, AEAD_NONCE_SIZE);
+  const clear = openAead(key, nonce, associatedData(tpm, header), contextBlob.subarray(AEAD_NONCE_SIZE));
+  key.fill(0);
+  if (clear === undefined) throw new TpmError(TPM_RC.INTEGRITY);
+  return clear;
 }

@@ -65,6 +65,9 @@ const values = {
   bits: 1n,
   size: 8,
   newAuth: none,
+  signHandle: TPM_RH.NULL,
+  qualifyingData: none,
+  inScheme: { scheme: TPM_ALG.NULL, details: null },
 };
 
 const chapterFrames = [...Object.values(policies), ...Object.values(nv)]
