@@ -34,7 +34,14 @@ export class Cmac {
   /** One block. */
   digest(): Buffer {
     const { algorithm, key, blockSize, pending } = this;
-    const request = { direction: 'encrypt', algorithm, mode: TPM_ALG.ECB, key, iv: Buffer.alloc(0), data: Buffer.alloc(blockSize) } as const;
+    const request = {
+      direction: 'encrypt',
+      algorithm,
+      mode: TPM_ALG.ECB,
+      key,
+      iv: Buffer.alloc(0),
+      data: Buffer.alloc(blockSize),
+    } as const;
     const { data: zero } = cryptBlocks(request);
     let subkey = doubled(zero);
     const last = Buffer.alloc(blockSize);

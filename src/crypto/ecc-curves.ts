@@ -24,7 +24,12 @@ export interface Curve {
 }
 
 /** The first number is `p`, then `b`, `gX`, `gY`, `n`; `a` is `p - 3` unless told otherwise. */
-function curve(id: TPMI_ECC_CURVE, name: string | undefined, numbers: readonly [string, string, string, string, string], a?: bigint): Curve {
+function curve(
+  id: TPMI_ECC_CURVE,
+  name: string | undefined,
+  numbers: readonly [string, string, string, string, string],
+  a?: bigint,
+): Curve {
   const [p, b, gX, gY, n] = numbers.map((hex) => BigInt(`0x${hex}`)) as [bigint, bigint, bigint, bigint, bigint];
   const keyBits = bitLength(p);
   return { id, name, keyBits, bytes: Math.ceil(keyBits / 8), orderBytes: Math.ceil(bitLength(n) / 8), p, a: a ?? p - 3n, b, gX, gY, n };
