@@ -15,12 +15,12 @@ const kdfHash: Readonly<Record<number, TPM_ALG>> = {
 };
 const COFACTOR = Buffer.of(1);
 
-/** Parameters of a curve, big-endian: numbers modulo `p` have as many bytes as `p`. Undefined if the curve is not served. */
+/** Parameters of a curve, big-endian: numbers modulo `p` have as many bytes as `p`, but 0 has one. Undefined if the curve is not served. */
 export function curveParameters(curveID: TPMI_ECC_CURVE): TPMS_ALGORITHM_DETAIL_ECC | undefined {
   const curve = findCurve(curveID);
   if (curve === undefined) return undefined;
   const { p, a, b, gX, gY, n, bytes, orderBytes, keyBits } = curve;
-  const wide = (value: bigint): Buffer => toBytes(value, bytes);
+  const wide = (value: bigint): Buffer => toBytes(value, value === 0n ? 1 : bytes);
   const hashAlg = kdfHash[curveID];
   const noScheme = { scheme: TPM_ALG.NULL, details: null } as const;
   return {

@@ -17,7 +17,11 @@ export async function openChipGuest(
   recordsOf?: (stateKey: Buffer) => GuestRecords,
 ): Promise<TestTpm & { readonly account: Account }> {
   const { stateKey, chip, account } = await hardware.openGuest(await hardware.createGuestIdentity(name), name);
-  const keys = new KeyManagement({ hardware: new HardwareEngine(chip, silent), software: new SoftwareEngine(), blobKey: deriveBlobKey(stateKey) });
+  const keys = new KeyManagement({
+    hardware: new HardwareEngine(chip, silent),
+    software: new SoftwareEngine(),
+    blobKey: deriveBlobKey(stateKey),
+  });
   const store = recordsOf === undefined ? {} : { store: recordsOf(stateKey) };
   return { ...(await openTestTpm({ keys, account, ...store })), account };
 }

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { Account } from '../../src/hardware/account.js';
 import { KeyManagement } from '../../src/keys/key-management.js';
 import { SoftwareEngine } from '../../src/keys/software.js';
+import type { GuestProviders } from '../../src/properties/guest-providers.js';
 import type { GuestRecords, RecordChanges } from '../../src/store/guest-records.js';
 import { TPM_SU } from '../../src/tpm/constants/index.js';
 import { Startup } from '../../src/tpm/commands/index.js';
@@ -55,6 +56,8 @@ export interface TestTpmOptions {
   readonly account?: Account;
   /** False leaves the TPM off; true (the default) powers it on and sends TPM2_Startup(CLEAR). */
   readonly startup?: boolean;
+  /** What drives its PCRs; default: `digest` alone. */
+  readonly properties?: GuestProviders;
 }
 
 /** A vTPM and what it stands on. */
@@ -83,7 +86,7 @@ export async function openTestTpm(options: TestTpmOptions = {}): Promise<TestTpm
     },
   };
   const tpm = await VTpm.open(
-    { records: options.store ?? records, keys, limits: { ...defaultLimits, ...options.limits } },
+    { records: options.store ?? records, keys, limits: { ...defaultLimits, ...options.limits }, properties: options.properties },
     options.account ?? new Account('test'),
     observer,
   );
@@ -104,7 +107,7 @@ export async function openTestTpm(options: TestTpmOptions = {}): Promise<TestTpm
   };
 }
 
-function softwareKeys(): KeyManagement {
+export function softwareKeys(): KeyManagement {
   const software = new SoftwareEngine();
   return new KeyManagement({ hardware: software, software, blobKey: randomBytes(32) });
 }

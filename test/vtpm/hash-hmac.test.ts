@@ -20,7 +20,7 @@ import type { TPMT_PUBLIC } from '../../src/tpm/structures/index.js';
 import { type Differential, startDifferential } from '../support/differential.js';
 import { frame, none, parse, password, rawFrame, run } from '../support/frames.js';
 import { aesCfb, ClientSession, runWithSessions } from '../support/sessions.js';
-import { asParent, cipherTemplate, eccTemplate, hmacTemplate } from '../support/templates.js';
+import { asParent, eccTemplate, hmacTemplate } from '../support/templates.js';
 import { openTestTpm } from '../support/vtpm.js';
 
 const { SHA1, SHA256, SHA384, SHA512 } = TPM_ALG;
@@ -180,14 +180,6 @@ describe('hashes, HMACs and sequences', () => {
     assert.equal(await both.code(HMAC, { handle: FIRST, buffer: text, hashAlg: SHA256 }), atHandle(TPM_RC.TYPE, 1));
     await both.code(HMAC, { handle: FIRST + 1, buffer: text, hashAlg: SHA256 });
     await both.code(HMAC, { handle: NULL, buffer: text, hashAlg: SHA256 });
-  });
-
-  it('a cipher key is no HMAC key', async () => {
-    const { execute } = await openTestTpm();
-    const inSensitive = { userAuth: none, data: none };
-    await run(execute, CreatePrimary, { primaryHandle: NULL, inSensitive, inPublic: cipherTemplate(), outsideInfo: none, creationPCR: [] });
-    const answer = await execute(frame(HMAC, { handle: FIRST, buffer: text, hashAlg: SHA256 }));
-    assert.equal(answer.readUInt32BE(6), atHandle(TPM_RC.TYPE, 1));
   });
 
   it('memory for sequences is limited', async () => {

@@ -19,7 +19,8 @@ import { type Differential, startDifferential } from '../support/differential.js
 import { expectCode, none, password, run } from '../support/frames.js';
 import { openTestTpm } from '../support/vtpm.js';
 
-const SIGN_ATTRIBUTES = TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.sign;
+const SIGN_ATTRIBUTES =
+  TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.sign;
 const PARENT_ATTRIBUTES =
   TPMA_OBJECT.fixedTPM |
   TPMA_OBJECT.fixedParent |
@@ -48,7 +49,12 @@ function signer(objectAttributes = SIGN_ATTRIBUTES): TPMT_PUBLIC {
   return {
     ...storage,
     objectAttributes,
-    parameters: { symmetric: noCipher, scheme: { scheme: TPM_ALG.ECDSA, details: { hashAlg: TPM_ALG.SHA256 } }, curveID: TPM_ECC_CURVE.NIST_P256, kdf: noScheme },
+    parameters: {
+      symmetric: noCipher,
+      scheme: { scheme: TPM_ALG.ECDSA, details: { hashAlg: TPM_ALG.SHA256 } },
+      curveID: TPM_ECC_CURVE.NIST_P256,
+      kdf: noScheme,
+    },
   } as TPMT_PUBLIC;
 }
 
@@ -73,10 +79,18 @@ describe('object commands', () => {
     });
     after(() => pair.stop());
 
-    const primary = (inPublic: TPMT_PUBLIC, data: Buffer = none) => ({ primaryHandle: TPM_RH.OWNER, inSensitive: sensitive(none, data), inPublic, ...creation });
+    const primary = (inPublic: TPMT_PUBLIC, data: Buffer = none) => ({
+      primaryHandle: TPM_RH.OWNER,
+      inSensitive: sensitive(none, data),
+      inPublic,
+      ...creation,
+    });
 
     it('describes a primary key in the same way', async () => {
-      const { ours, theirs } = await pair.run(CreatePrimary, { ...primary(storage), creationPCR: [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from([1, 2, 0]) }] });
+      const { ours, theirs } = await pair.run(CreatePrimary, {
+        ...primary(storage),
+        creationPCR: [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from([1, 2, 0]) }],
+      });
       assert.deepEqual(ours.creationData, theirs.creationData);
       assert.deepEqual(ours.creationHash, theirs.creationHash);
       assert.equal(ours.objectHandle, theirs.objectHandle);
@@ -94,11 +108,15 @@ describe('object commands', () => {
       ['encryptedDuplication of a fixed object', signer(SIGN_ATTRIBUTES | TPMA_OBJECT.encryptedDuplication)],
       ['policy of the wrong size', { ...signer(), authPolicy: Buffer.alloc(20) }],
       ['scheme on a sign and decrypt key', signer(SIGN_ATTRIBUTES | TPMA_OBJECT.decrypt)],
-      ['storage key without cipher', { ...storage, parameters: { ...storage.parameters, symmetric: noCipher } } as TPMT_PUBLIC],
+      ['storage key without cipher', { ...storage, parameters: { ...storage.parameters, symmetric: noCipher } }],
       ['cipher on a signing key', { ...signer(), parameters: { ...signer().parameters, symmetric: aes } } as TPMT_PUBLIC],
       ['sealed data without data', sealed],
       ['sealed data made by the TPM', { ...sealed, objectAttributes: sealed.objectAttributes | TPMA_OBJECT.sensitiveDataOrigin }],
-      ['sealed data with a scheme', { ...sealed, parameters: { scheme: { scheme: TPM_ALG.HMAC, details: { hashAlg: TPM_ALG.SHA256 } } } } as TPMT_PUBLIC, Buffer.from('x')],
+      [
+        'sealed data with a scheme',
+        { ...sealed, parameters: { scheme: { scheme: TPM_ALG.HMAC, details: { hashAlg: TPM_ALG.SHA256 } } } },
+        Buffer.from('x'),
+      ],
       ['largest sealed data', sealed, Buffer.alloc(128)],
     ];
     for (const [what, template, data] of attributeCases) {
@@ -121,8 +139,15 @@ describe('object commands', () => {
       assert.equal(ours.outPublic.type, theirs.outPublic.type);
       await pair.code(Create, { ...item, inPublic: { ...sealed, objectAttributes: sealed.objectAttributes & ~TPMA_OBJECT.fixedTPM } });
       await pair.code(Load, { parentHandle, inPrivate: none, inPublic: ours.outPublic });
-      await pair.code(Load, { parentHandle, inPrivate: Buffer.concat([Buffer.from([0, 32]), Buffer.alloc(100, 7)]), inPublic: ours.outPublic });
-      for (const [tpm, made] of [[pair.ours, ours], [pair.theirs, theirs]] as const) {
+      await pair.code(Load, {
+        parentHandle,
+        inPrivate: Buffer.concat([Buffer.from([0, 32]), Buffer.alloc(100, 7)]),
+        inPublic: ours.outPublic,
+      });
+      for (const [tpm, made] of [
+        [pair.ours, ours],
+        [pair.theirs, theirs],
+      ] as const) {
         const { objectHandle } = await run(tpm.execute, Load, { parentHandle, inPrivate: made.outPrivate, inPublic: made.outPublic });
         assert.equal(objectHandle, 0x80000001);
       }
@@ -143,7 +168,12 @@ describe('object commands', () => {
       const { ours } = await pair.run(CreatePrimary, primary(signer()));
       await pair.code(FlushContext, { flushHandle: ours.objectHandle });
       const { outPublic } = ours;
-      const external = (over: Partial<Parameters<typeof pair.code<typeof LoadExternal>>[1]>) => ({ inPrivate: null, inPublic: outPublic, hierarchy: TPM_RH.OWNER, ...over });
+      const external = (over: Partial<Parameters<typeof pair.code<typeof LoadExternal>>[1]>) => ({
+        inPrivate: null,
+        inPublic: outPublic,
+        hierarchy: TPM_RH.OWNER,
+        ...over,
+      });
       const { name } = await pair.runSame(LoadExternal, external({}));
       assert.deepEqual(name, ours.name);
       await pair.runSame(ReadPublic, { objectHandle: 0x80000000 });
@@ -152,20 +182,35 @@ describe('object commands', () => {
       const inPrivate = { sensitiveType: TPM_ALG.ECC, authValue: none, seedValue: none, sensitive: d } as const;
       await pair.code(LoadExternal, external({ inPrivate }));
       await pair.code(LoadExternal, external({ inPrivate, hierarchy: TPM_RH.NULL }));
-      const loose = { ...outPublic, objectAttributes: TPMA_OBJECT.userWithAuth | TPMA_OBJECT.sign } as TPMT_PUBLIC;
+      const loose = { ...outPublic, objectAttributes: TPMA_OBJECT.userWithAuth | TPMA_OBJECT.sign };
       await pair.code(LoadExternal, external({ inPrivate, inPublic: loose, hierarchy: TPM_RH.NULL }));
-      await pair.code(LoadExternal, external({ inPrivate: { ...inPrivate, sensitiveType: TPM_ALG.RSA }, inPublic: loose, hierarchy: TPM_RH.NULL }));
+      await pair.code(
+        LoadExternal,
+        external({ inPrivate: { ...inPrivate, sensitiveType: TPM_ALG.RSA }, inPublic: loose, hierarchy: TPM_RH.NULL }),
+      );
       await pair.code(LoadExternal, external({ inPublic: { ...loose, unique: { x: d, y: d } } as TPMT_PUBLIC }));
       await pair.code(LoadExternal, external({ inPublic: { ...loose, unique: { x: d.subarray(1), y: d } } as TPMT_PUBLIC }));
     });
 
     it('CreateLoaded under a hierarchy and under a key', async () => {
-      const { ours } = await pair.run(CreateLoaded, { parentHandle: TPM_RH.OWNER, inSensitive: sensitive(), inPublic: encode(TPMT_PUBLIC, storage) });
+      const { ours } = await pair.run(CreateLoaded, {
+        parentHandle: TPM_RH.OWNER,
+        inSensitive: sensitive(),
+        inPublic: encode(TPMT_PUBLIC, storage),
+      });
       assert.equal(ours.outPrivate.length, 0);
-      const child = await pair.run(CreateLoaded, { parentHandle: ours.objectHandle, inSensitive: sensitive(), inPublic: encode(TPMT_PUBLIC, signer()) });
+      const child = await pair.run(CreateLoaded, {
+        parentHandle: ours.objectHandle,
+        inSensitive: sensitive(),
+        inPublic: encode(TPMT_PUBLIC, signer()),
+      });
       assert.ok(child.ours.outPrivate.length > 0);
       await pair.code(CreateLoaded, { parentHandle: ours.objectHandle, inSensitive: sensitive(), inPublic: Buffer.from('00', 'hex') });
-      await pair.code(CreateLoaded, { parentHandle: child.ours.objectHandle, inSensitive: sensitive(), inPublic: encode(TPMT_PUBLIC, signer()) });
+      await pair.code(CreateLoaded, {
+        parentHandle: child.ours.objectHandle,
+        inSensitive: sensitive(),
+        inPublic: encode(TPMT_PUBLIC, signer()),
+      });
       for (const flushHandle of [0x80000000, 0x80000001]) await pair.code(FlushContext, { flushHandle });
     });
   });
@@ -173,13 +218,18 @@ describe('object commands', () => {
   it('gives the same primary key for the same template, another for another, and keeps it over a restart', async () => {
     const tpm = await openTestTpm();
     const make = async (template: TPMT_PUBLIC, hierarchy: number = TPM_RH.OWNER, execute = tpm.execute) => {
-      const made = await run(execute, CreatePrimary, { primaryHandle: hierarchy, inSensitive: sensitive(), inPublic: template, ...creation });
+      const made = await run(execute, CreatePrimary, {
+        primaryHandle: hierarchy,
+        inSensitive: sensitive(),
+        inPublic: template,
+        ...creation,
+      });
       await run(execute, FlushContext, { flushHandle: made.objectHandle });
       return made.name.toString('hex');
     };
     const first = await make(storage);
     assert.equal(await make(storage), first);
-    assert.notEqual(await make({ ...storage, unique: { x: Buffer.from('1'), y: none } } as TPMT_PUBLIC), first);
+    assert.notEqual(await make({ ...storage, unique: { x: Buffer.from('1'), y: none } }), first);
     assert.notEqual(await make(storage, TPM_RH.ENDORSEMENT), first);
     const again = await tpm.reopen();
     assert.equal(await make(storage, TPM_RH.OWNER, again.execute), first);
@@ -191,23 +241,44 @@ describe('object commands', () => {
   it('binds a private blob to its guest, its parent and its public area', async () => {
     const [alice, bob] = [await openTestTpm(), await openTestTpm()];
     const parents = await Promise.all(
-      [alice, bob].map((tpm) => run(tpm.execute, CreatePrimary, { primaryHandle: TPM_RH.OWNER, inSensitive: sensitive(), inPublic: storage, ...creation })),
+      [alice, bob].map((tpm) =>
+        run(tpm.execute, CreatePrimary, { primaryHandle: TPM_RH.OWNER, inSensitive: sensitive(), inPublic: storage, ...creation }),
+      ),
     );
     const [parent, bobs] = parents.map((made) => made.objectHandle) as [number, number];
     const made = await run(alice.execute, Create, { parentHandle: parent, inSensitive: sensitive(), inPublic: signer(), ...creation });
     const INTEGRITY_P1 = 0x1df;
     await expectCode(bob.execute, INTEGRITY_P1, Load, { parentHandle: bobs, inPrivate: made.outPrivate, inPublic: made.outPublic });
-    const other = await run(alice.execute, CreatePrimary, { primaryHandle: TPM_RH.PLATFORM, inSensitive: sensitive(), inPublic: storage, ...creation });
-    await expectCode(alice.execute, INTEGRITY_P1, Load, { parentHandle: other.objectHandle, inPrivate: made.outPrivate, inPublic: made.outPublic });
-    const changed = { ...made.outPublic, objectAttributes: made.outPublic.objectAttributes | TPMA_OBJECT.noDA } as TPMT_PUBLIC;
+    const other = await run(alice.execute, CreatePrimary, {
+      primaryHandle: TPM_RH.PLATFORM,
+      inSensitive: sensitive(),
+      inPublic: storage,
+      ...creation,
+    });
+    await expectCode(alice.execute, INTEGRITY_P1, Load, {
+      parentHandle: other.objectHandle,
+      inPrivate: made.outPrivate,
+      inPublic: made.outPublic,
+    });
+    const changed = { ...made.outPublic, objectAttributes: made.outPublic.objectAttributes | TPMA_OBJECT.noDA };
     await expectCode(alice.execute, INTEGRITY_P1, Load, { parentHandle: parent, inPrivate: made.outPrivate, inPublic: changed });
     await run(alice.execute, Load, { parentHandle: parent, inPrivate: made.outPrivate, inPublic: made.outPublic });
   });
 
   it('changes an auth value for the next load only', async () => {
     const { execute } = await openTestTpm();
-    const parent = await run(execute, CreatePrimary, { primaryHandle: TPM_RH.OWNER, inSensitive: sensitive(), inPublic: storage, ...creation });
-    const item = { parentHandle: parent.objectHandle, inSensitive: sensitive(Buffer.from('old'), Buffer.from('s')), inPublic: sealed, ...creation };
+    const parent = await run(execute, CreatePrimary, {
+      primaryHandle: TPM_RH.OWNER,
+      inSensitive: sensitive(),
+      inPublic: storage,
+      ...creation,
+    });
+    const item = {
+      parentHandle: parent.objectHandle,
+      inSensitive: sensitive(Buffer.from('old'), Buffer.from('s')),
+      inPublic: sealed,
+      ...creation,
+    };
     const made = await run(execute, Create, item);
     const old = await run(execute, Load, { parentHandle: parent.objectHandle, inPrivate: made.outPrivate, inPublic: made.outPublic });
     const change = { objectHandle: old.objectHandle, parentHandle: parent.objectHandle, newAuth: Buffer.from('new') };
@@ -219,7 +290,8 @@ describe('object commands', () => {
 
   it('activates a credential that it made', async () => {
     const { execute } = await openTestTpm();
-    const primary = (inPublic: TPMT_PUBLIC) => run(execute, CreatePrimary, { primaryHandle: TPM_RH.OWNER, inSensitive: sensitive(), inPublic, ...creation });
+    const primary = (inPublic: TPMT_PUBLIC) =>
+      run(execute, CreatePrimary, { primaryHandle: TPM_RH.OWNER, inSensitive: sensitive(), inPublic, ...creation });
     const [key, ak] = [await primary(storage), await primary(signer())];
     const credential = Buffer.from('credential');
     const made = await run(execute, MakeCredential, { handle: key.objectHandle, credential, objectName: ak.name });

@@ -23,7 +23,6 @@ const table: readonly (readonly [alg: number, algProperties: number])[] = [
   [TPM_ALG.ECDSA, asymmetric | signing],
   [TPM_ALG.ECDH, asymmetric | method],
   [TPM_ALG.ECDAA, asymmetric | signing],
-  [TPM_ALG.ECDAA, asymmetric | signing],
   [TPM_ALG.SM2, asymmetric | signing | method],
   [TPM_ALG.ECSCHNORR, asymmetric | signing],
   [TPM_ALG.ECMQV, asymmetric | method],

@@ -1,6 +1,6 @@
 // TPM 2.0 Library Part 2, 6.14: TPM_CAP_PCRS and TPM_CAP_PCR_PROPERTIES.
 import { NUM_LOCALITIES, PCR_SELECT_MAX, TPM_PT_PCR } from '../../tpm/constants/index.js';
-import type { TPML_PCR_SELECTION, TPMS_PCR_SELECTION, TPMS_TAGGED_PCR_SELECT } from '../../tpm/structures/index.js';
+import type { TPML_PCR_SELECTION, TPMS_TAGGED_PCR_SELECT } from '../../tpm/structures/index.js';
 import type { Pcrs } from '../state/pcrs.js';
 
 const DRTM_LOCALITY = 4;
@@ -11,12 +11,9 @@ function bitmap(pcrs: Pcrs, isSet: (index: number) => boolean): Buffer {
   return bits;
 }
 
-/** Every implemented bank, with all PCRs or none. */
+/** Every implemented bank with the PCRs that exist in it. */
 export function allocationOf(pcrs: Pcrs): TPML_PCR_SELECTION {
-  return pcrs.implementedBanks.map((bank) => ({
-    hash: bank as TPMS_PCR_SELECTION['hash'],
-    pcrSelect: bitmap(pcrs, () => pcrs.matrix.banks.includes(bank)),
-  }));
+  return pcrs.allocation.selection(pcrs.implementedBanks);
 }
 
 /** The PCRs for which each property holds, ascending by property. */

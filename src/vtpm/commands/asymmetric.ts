@@ -17,8 +17,13 @@ function requireLabel(call: Call, label: Buffer): void {
 }
 
 /** An RSA key, and the scheme that key and caller agree on. `TPM_RC_KEY`, `TPM_RC_ATTRIBUTES`, `TPM_RC_VALUE`, `TPM_RC_SCHEME`, placed. */
-function requireRsa(call: Call, allowRestricted: boolean, inScheme: TPMT_RSA_DECRYPT_PLUS, label: Buffer): { key: TpmObject; scheme: TPMT_RSA_DECRYPT_PLUS } {
-  const key = call.object('keyHandle');
+function requireRsa(
+  call: Call,
+  allowRestricted: boolean,
+  inScheme: TPMT_RSA_DECRYPT_PLUS,
+  label: Buffer,
+): { key: TpmObject; scheme: TPMT_RSA_DECRYPT_PLUS } {
+  const key = call.object('keyHandle', TPM_RC.KEY);
   if (key.publicArea.type !== TPM_ALG.RSA) throw call.error(TPM_RC.KEY, 'keyHandle');
   const restricted = hasAttribute(key, TPMA_OBJECT.restricted) && !allowRestricted;
   if (restricted || !hasAttribute(key, TPMA_OBJECT.decrypt)) throw call.error(TPM_RC.ATTRIBUTES, 'keyHandle');
@@ -31,12 +36,13 @@ function selectRsaScheme(own: TPMT_RSA_SCHEME_PLUS, asked: TPMT_RSA_DECRYPT_PLUS
   if (own.scheme === TPM_ALG.NULL) return asked;
   if (asked.scheme === TPM_ALG.NULL) return own as TPMT_RSA_DECRYPT_PLUS;
   if (own.scheme !== asked.scheme) throw new TpmError(TPM_RC.SCHEME);
-  if (own.scheme === TPM_ALG.OAEP && asked.scheme === TPM_ALG.OAEP && own.details.hashAlg !== asked.details.hashAlg) throw new TpmError(TPM_RC.SCHEME);
+  if (own.scheme === TPM_ALG.OAEP && asked.scheme === TPM_ALG.OAEP && own.details.hashAlg !== asked.details.hashAlg)
+    throw new TpmError(TPM_RC.SCHEME);
   return asked;
 }
 
 function requireEcc(call: Call): TpmObject & { publicArea: { type: typeof TPM_ALG.ECC } } {
-  const key = call.object('keyHandle');
+  const key = call.object('keyHandle', TPM_RC.KEY);
   if (key.publicArea.type !== TPM_ALG.ECC) throw call.error(TPM_RC.KEY, 'keyHandle');
   return key as TpmObject & { publicArea: { type: typeof TPM_ALG.ECC } };
 }
@@ -73,7 +79,8 @@ export const asymmetricHandlers = {
   /** 14.5 */
   ECDH_ZGen: async (_tpm, { inPoint }, call) => {
     const key = requireEcc(call);
-    if (hasAttribute(key, TPMA_OBJECT.restricted) || !hasAttribute(key, TPMA_OBJECT.decrypt)) throw call.error(TPM_RC.ATTRIBUTES, 'keyHandle');
+    if (hasAttribute(key, TPMA_OBJECT.restricted) || !hasAttribute(key, TPMA_OBJECT.decrypt))
+      throw call.error(TPM_RC.ATTRIBUTES, 'keyHandle');
     const { scheme } = key.publicArea.parameters.scheme;
     if (scheme !== TPM_ALG.ECDH && scheme !== TPM_ALG.NULL) throw call.error(TPM_RC.SCHEME, 'keyHandle');
     return { outPoint: await call.atAsync('inPoint', () => privatePartOf(key).ecdhZGen(inPoint)) };
@@ -88,7 +95,7 @@ export const asymmetricHandlers = {
 
   /** 14.7 */
   ZGen_2Phase: async (tpm, { inQsB, inQeB, inScheme, counter }, call) => {
-    const key = call.object('keyA');
+    const key = call.object('keyA', TPM_RC.KEY);
     const { publicArea } = key;
     if (publicArea.type !== TPM_ALG.ECC) throw call.error(TPM_RC.KEY, 'keyA');
     if (hasAttribute(key, TPMA_OBJECT.restricted) || !hasAttribute(key, TPMA_OBJECT.decrypt)) throw call.error(TPM_RC.ATTRIBUTES, 'keyA');
@@ -99,9 +106,12 @@ export const asymmetricHandlers = {
     if (!isOnCurve(curve, inQeB)) throw call.error(TPM_RC.ECC_POINT, 'inQeB');
     const ephemeralA = call.at('counter', () => tpm.commits.use(counter, curve));
     const keys = { curve, staticA: privatePartOf(key), ephemeralA, staticB: inQsB, ephemeralB: inQeB };
-    const result = await exchange(inScheme, keys);
-    ephemeralA.fill(0);
-    tpm.commits.end(counter);
-    return result;
+    try {
+      const result = await exchange(inScheme, keys);
+      tpm.commits.end(counter);
+      return result;
+    } finally {
+      ephemeralA.fill(0);
+    }
   },
 } satisfies Partial<Handlers>;

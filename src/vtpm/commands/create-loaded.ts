@@ -18,7 +18,13 @@ interface Sensitive {
 }
 
 /** An object under a hierarchy or a storage key. */
-async function createOrdinary(tpm: Tpm, call: Call, parent: TpmObject | undefined, template: Buffer, sensitive: Sensitive): Promise<CreatedKey> {
+async function createOrdinary(
+  tpm: Tpm,
+  call: Call,
+  parent: TpmObject | undefined,
+  template: Buffer,
+  sensitive: Sensitive,
+): Promise<CreatedKey> {
   const publicArea = call.at('inPublic', () => decode(TPMT_PUBLIC, template));
   call.at('inSensitive', () => {
     checkAuthSize(sensitive.userAuth, publicArea.nameAlg);
@@ -64,11 +70,13 @@ async function createDerived(tpm: Tpm, call: Call, parent: TpmObject, template: 
 /** 12.9 */
 export const createLoaded: Handler<typeof Commands.CreateLoaded> = async (tpm, { inSensitive, inPublic }, call) => {
   const entity = call.entity('parentHandle');
-  const parent = entity.kind === 'hierarchy' ? undefined : call.object('parentHandle');
+  const parent = entity.kind === 'hierarchy' ? undefined : call.object('parentHandle', TPM_RC.TYPE);
   const derivation = parent !== undefined && isDerivationParent(parent);
   if (parent !== undefined && !derivation && !isParent(parent)) throw call.error(TPM_RC.TYPE, 'parentHandle');
   tpm.objects.requireSlot();
-  const create = derivation ? createDerived(tpm, call, parent, inPublic, inSensitive) : createOrdinary(tpm, call, parent, inPublic, inSensitive);
+  const create = derivation
+    ? createDerived(tpm, call, parent, inPublic, inSensitive)
+    : createOrdinary(tpm, call, parent, inPublic, inSensitive);
   const { publicArea, privatePart } = await create;
   const place: Place = parent === undefined ? { hierarchy: entity.handle, primary: true, external: false } : { parent };
   const object = makeObject(place, publicArea, inSensitive.userAuth, privatePart);
@@ -76,4 +84,3 @@ export const createLoaded: Handler<typeof Commands.CreateLoaded> = async (tpm, {
   const outPrivate = ordinary ? tpm.keys.wrap({ ...object, privatePart }, parent.name) : Buffer.alloc(0);
   return { objectHandle: tpm.objects.add(object), outPrivate, outPublic: publicArea, name: object.name };
 };
-

@@ -2,16 +2,16 @@
 import { wrapParametersOf } from '../../crypto/credential.js';
 import { innerUnwrap, innerWrap, newInnerKey, outerUnwrap, outerWrap } from '../../crypto/outer-wrap.js';
 import { decapsulate, encapsulate } from '../../crypto/secrets.js';
-import { TPM_ALG, TPM_RH, TPMA_OBJECT } from '../../tpm/constants/index.js';
+import { MAX_PRIVATE_SIZE, TPM_ALG, TPM_RH, TPMA_OBJECT } from '../../tpm/constants/index.js';
 import { digestSize, hash } from '../../tpm/hash.js';
 import { nameOfPublic } from '../../tpm/name.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { decode, encode, sized } from '../../tpm/schema.js';
+import { Reader } from '../../tpm/wire.js';
 import { type TPMT_PUBLIC, TPMT_SENSITIVE, type TPMT_SYM_DEF_OBJECT_PLUS } from '../../tpm/structures/index.js';
-import { checkPublicArea, checkSensitiveArea } from '../../keys/key-binding.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { checkPublicAttributes } from '../objects/template-checks.js';
+import { checkOutsideObject } from '../objects/outside-object.js';
 import { hasAttribute, isParent, privatePartOf, type TpmObject } from '../state/objects.js';
 
 const none = Buffer.alloc(0);
@@ -44,7 +44,7 @@ async function sensitiveOf(object: TpmObject): Promise<TPMT_SENSITIVE> {
   object.authValue.copy(authValue);
   const needsSeed = seedValue.length === 0 && hasAttribute(object, STORAGE);
   const seed = needsSeed ? hash(publicArea.nameAlg, Buffer.from('tpmux storage seed\0'), sensitive) : seedValue;
-  return { sensitiveType: publicArea.type, authValue, seedValue: seed, sensitive } as TPMT_SENSITIVE;
+  return { sensitiveType: publicArea.type, authValue, seedValue: seed, sensitive };
 }
 
 /** Checks the symmetric algorithm against the inner key that came with it. */
@@ -63,8 +63,16 @@ function unwrapImport(
 ): TPMT_SENSITIVE {
   const name = nameOfPublic(publicArea);
   const outer = seed === undefined ? duplicate : outerUnwrap(wrapParametersOf(parent.publicArea), seed, name, duplicate);
-  if (inner.symmetric.algorithm === TPM_ALG.NULL) return decode(TPM2B_SENSITIVE_AREA, outer);
-  return decode(TPM2B_SENSITIVE_AREA, innerUnwrap({ hashAlg: publicArea.nameAlg, symmetric: inner.symmetric }, inner.key, name, outer));
+  const { symmetric, key } = inner;
+  const clear = symmetric.algorithm === TPM_ALG.NULL ? outer : innerUnwrap({ hashAlg: publicArea.nameAlg, symmetric }, key, name, outer);
+  return decodeSensitive(clear);
+}
+
+/** The sensitive area in a `TPM2B_SENSITIVE`, whose size is looked at before its contents. `TPM_RC_SIZE`, errors of the structure; bare. */
+function decodeSensitive(bytes: Buffer): TPMT_SENSITIVE {
+  const reader = new Reader(bytes);
+  if (reader.uint16() !== reader.remaining) throw new TpmError(TPM_RC.SIZE);
+  return decode(TPMT_SENSITIVE, reader.view(reader.remaining));
 }
 
 export const duplicationHandlers = {
@@ -106,6 +114,7 @@ export const duplicationHandlers = {
       seed.fill(0);
     }
     const { outer, outSymSeed } = wrapFor(storageKey(call, 'newParent'), name, data);
+    if (outer.length > MAX_PRIVATE_SIZE) throw call.error(TPM_RC.VALUE, 'inDuplicate');
     return { outDuplicate: outer, outSymSeed };
   },
 
@@ -113,7 +122,7 @@ export const duplicationHandlers = {
   Import: async (tpm, { encryptionKey, objectPublic, duplicate, inSymSeed, symmetricAlg }, call) => {
     const { objectAttributes } = objectPublic;
     if ((objectAttributes & (TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent)) !== 0) throw call.error(TPM_RC.ATTRIBUTES, 'objectPublic');
-    const parent = call.object('parentHandle');
+    const parent = call.object('parentHandle', TPM_RC.TYPE);
     if (!isParent(parent)) throw call.error(TPM_RC.TYPE, 'parentHandle');
     checkInnerKey(call, symmetricAlg, encryptionKey, 'encryptionKey', false);
     const encryptedDuplication = (objectAttributes & TPMA_OBJECT.encryptedDuplication) !== 0;
@@ -123,15 +132,11 @@ export const duplicationHandlers = {
     const opened = (): Promise<Buffer> => decapsulate(privatePartOf(parent), parent.publicArea, 'DUPLICATE', inSymSeed);
     const seed = inSymSeed.length === 0 ? undefined : await call.atAsync('inSymSeed', opened);
     if (objectPublic.nameAlg === TPM_ALG.NULL) throw call.error(TPM_RC.HASH, 'objectPublic');
-    const area = call.at('duplicate', () => unwrapImport(parent, objectPublic, seed, { symmetric: symmetricAlg, key: encryptionKey }, duplicate));
+    const area = call.at('duplicate', () =>
+      unwrapImport(parent, objectPublic, seed, { symmetric: symmetricAlg, key: encryptionKey }, duplicate),
+    );
     seed?.fill(0);
-    call.at('objectPublic', () => {
-      checkPublicAttributes(undefined, objectPublic);
-      checkPublicArea(objectPublic, false);
-    });
-    call.at('duplicate', () => {
-      checkSensitiveArea(objectPublic, area);
-    });
+    checkOutsideObject(call, 'objectPublic', objectPublic, 'duplicate', area);
     const engine = parent.hierarchy === TPM_RH.NULL ? tpm.keys.software : tpm.keys.engineFor(objectPublic);
     const privatePart = await engine.adopt(objectPublic, area);
     const object = { name: nameOfPublic(objectPublic), authValue: area.authValue, privatePart };

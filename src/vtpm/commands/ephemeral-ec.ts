@@ -17,7 +17,7 @@ const noPoint: TPMS_ECC_POINT = { x: Buffer.alloc(0), y: Buffer.alloc(0) };
  * there is neither P1 nor P2.
  */
 const commit: Handler<typeof Commit> = async (tpm, { P1, s2, y2 }, call) => {
-  const key = call.object('signHandle');
+  const key = call.object('signHandle', TPM_RC.KEY);
   const { publicArea } = key;
   if (publicArea.type !== TPM_ALG.ECC) throw call.error(TPM_RC.KEY, 'signHandle');
   const { scheme, curveID } = publicArea.parameters;

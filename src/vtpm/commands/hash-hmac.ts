@@ -37,8 +37,7 @@ const hashCommand: Handler<typeof Hash> = (tpm, { data, hashAlg, hierarchy }) =>
 
 /** How a key makes a MAC: an HMAC of a keyedhash key, or a CMAC of a symcipher key. */
 type MacKey = { readonly privatePart: PrivatePart } & (
-  | { readonly kind: 'hmac'; readonly hashAlg: number }
-  | { readonly kind: 'cmac'; readonly algorithm: number }
+  { readonly kind: 'hmac'; readonly hashAlg: number } | { readonly kind: 'cmac'; readonly algorithm: number }
 );
 
 /** What the key itself says of the scheme; TPM_ALG_NULL if nothing. `TPM_RC_TYPE` if such a key makes no MACs. */
@@ -67,7 +66,9 @@ function requireMacKey(call: Call, wanted: number): MacKey {
   if (isCipher ? scheme !== TPM_ALG.CMAC : digestSize(scheme) === 0) throw call.error(TPM_RC.SCHEME, 'hashAlg');
   if (hasAttribute(entity.object, TPMA_OBJECT.restricted)) throw call.error(TPM_RC.ATTRIBUTES, 'handle');
   if (!hasAttribute(entity.object, TPMA_OBJECT.sign) || privatePart === undefined) throw call.error(TPM_RC.KEY, 'handle');
-  return isCipher ? { privatePart, kind: 'cmac', algorithm: publicArea.parameters.sym.algorithm } : { privatePart, kind: 'hmac', hashAlg: scheme };
+  return isCipher
+    ? { privatePart, kind: 'cmac', algorithm: publicArea.parameters.sym.algorithm }
+    : { privatePart, kind: 'hmac', hashAlg: scheme };
 }
 
 /** 15.5 and 15.6 */
@@ -116,13 +117,17 @@ const sequenceComplete: Handler<typeof SequenceComplete> = (tpm, { sequenceHandl
 };
 
 /** 17.7 */
-const eventSequenceComplete: Handler<typeof EventSequenceComplete> = (tpm, { pcrHandle, sequenceHandle, buffer }, call) => {
+const eventSequenceComplete: Handler<typeof EventSequenceComplete> = async (tpm, { pcrHandle, sequenceHandle, buffer }, call) => {
   const sequence = call.sequence('sequenceHandle');
   if (sequence.type !== 'event') throw call.error(TPM_RC.MODE, 'sequenceHandle');
   requireExtendAllowed(tpm, pcrHandle, call);
   sequence.update(buffer);
   const results = sequence.complete().map(({ alg, digest }) => ({ hashAlg: alg, digest }) as TPMT_HA);
-  extendPcr(tpm, pcrHandle, results, call.locality);
+  await extendPcr(tpm, pcrHandle, results, call).catch((error: unknown) => {
+    // The PCR was extended: there is nothing left of the sequence.
+    tpm.objects.flush(sequenceHandle);
+    throw error;
+  });
   call.afterwards(() => tpm.objects.flush(sequenceHandle));
   return { results };
 };

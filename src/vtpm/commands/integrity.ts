@@ -12,7 +12,7 @@ import { DRTM_PCR, HCRTM_PCR, IMPLEMENTATION_PCR, TPM_RH } from '../../tpm/const
 import { digestSize, hash } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { trimAuth } from '../../tpm/session-crypto.js';
-import { NO, type TPML_DIGEST_VALUES, type TPMT_HA, YES } from '../../tpm/structures/index.js';
+import { type TPML_DIGEST_VALUES, type TPMT_HA, YES } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
 import { selectedPcrs } from '../state/pcrs.js';
@@ -26,11 +26,19 @@ export function requireExtendAllowed(tpm: Tpm, pcrHandle: number, call: Call): v
   if (pcrHandle !== TPM_RH.NULL && !tpm.pcrs.extendAllowed(pcrHandle, call.locality)) throw call.error(TPM_RC.LOCALITY);
 }
 
-/** Extends a PCR whose locality was checked, bank by bank; with TPM_RH_NULL nothing happens. */
-export function extendPcr(tpm: Tpm, pcrHandle: number, digests: TPML_DIGEST_VALUES, locality: number): void {
+/**
+ * Extends a PCR whose locality was checked; with TPM_RH_NULL nothing happens. `TPM_RC_POLICY_FAIL`, after the PCR was extended, if a
+ * property provider refuses the measurement.
+ */
+export async function extendPcr(tpm: Tpm, pcrHandle: number, values: TPML_DIGEST_VALUES, call: Call, eventData?: Buffer): Promise<void> {
+  const { command, locality } = call;
   if (pcrHandle === TPM_RH.NULL) return;
   noteChange(tpm, pcrHandle);
-  for (const { hashAlg, digest } of digests) tpm.pcrs.extend(pcrHandle, hashAlg, digest, locality);
+  const digests = values.map(({ hashAlg: bank, digest }) => ({ bank, digest }));
+  const accepted = await tpm.pcrs.extend({ index: pcrHandle, locality, digests, eventData });
+  const logged = digests.map(({ bank: alg, digest }) => ({ alg, digest }));
+  tpm.pcrLog.add({ kind: 'extend', command: command.name, locality, pcr: pcrHandle, digests: logged });
+  if (!accepted) throw call.error(TPM_RC.POLICY_FAIL);
 }
 
 /** A PCR that Shutdown(STATE) keeps makes an earlier shutdown void. */
@@ -39,16 +47,16 @@ function noteChange(tpm: Tpm, pcr: number): void {
 }
 
 /** 22.2 */
-const pcrExtend: Handler<typeof PCR_Extend> = (tpm, { pcrHandle, digests }, call) => {
+const pcrExtend: Handler<typeof PCR_Extend> = async (tpm, { pcrHandle, digests }, call) => {
   requireExtendAllowed(tpm, pcrHandle, call);
-  extendPcr(tpm, pcrHandle, digests, call.locality);
+  await extendPcr(tpm, pcrHandle, digests, call);
 };
 
 /** 22.3: digests of all implemented banks, allocated or not. */
-const pcrEvent: Handler<typeof PCR_Event> = (tpm, { pcrHandle, eventData }, call) => {
+const pcrEvent: Handler<typeof PCR_Event> = async (tpm, { pcrHandle, eventData }, call) => {
   requireExtendAllowed(tpm, pcrHandle, call);
   const digests = tpm.pcrs.implementedBanks.map((hashAlg) => ({ hashAlg, digest: hash(hashAlg, eventData) }) as TPMT_HA);
-  extendPcr(tpm, pcrHandle, digests, call.locality);
+  await extendPcr(tpm, pcrHandle, digests, call, eventData);
   return { digests };
 };
 
@@ -66,26 +74,19 @@ const pcrRead: Handler<typeof PCR_Read> = ({ pcrs }, { pcrSelectionIn }) => {
   return { pcrUpdateCounter: pcrs.updateCounter, pcrSelectionOut, pcrValues };
 };
 
-/**
- * 22.5. A bank has all PCRs or none: an allocation with a part of a bank is possible in the specification, and refused here with
- * `allocationSuccess` NO.
- */
+/** 22.5. There is always room for what is asked: no bank can have more than all PCRs. */
 const pcrAllocate: Handler<typeof PCR_Allocate> = ({ pcrs }, { pcrAllocation }, call) => {
-  const wanted = new Map(pcrs.implementedBanks.map((bank): [number, number[]] => [bank, pcrs.allocation.includes(bank) ? allPcrs : []]));
-  for (const { hash: bank, pcrSelect } of pcrAllocation) wanted.set(bank, selectedPcrs(pcrSelect));
-  const somewhere = (pcr: number): boolean => [...wanted.values()].some((indices) => indices.includes(pcr));
+  const wanted = pcrs.nextAllocation.with(pcrAllocation);
+  const somewhere = (pcr: number): boolean => wanted.banks.some((bank) => wanted.has(bank, pcr));
   if (!somewhere(HCRTM_PCR) || !somewhere(DRTM_PCR)) throw call.error(TPM_RC.PCR);
-  const whole = [...wanted.values()].every(({ length }) => length === 0 || length === IMPLEMENTATION_PCR);
-  if (whole) pcrs.allocate([...wanted].flatMap(([bank, { length }]) => (length === 0 ? [] : [bank])));
+  pcrs.allocate(wanted);
   return {
-    allocationSuccess: whole ? YES : NO,
+    allocationSuccess: YES,
     maxPCR: IMPLEMENTATION_PCR,
-    sizeNeeded: [...wanted].reduce((sum, [bank, { length }]) => sum + length * digestSize(bank), 0),
+    sizeNeeded: wanted.banks.reduce((sum, bank) => sum + selectedPcrs(wanted.bitmap(bank)).length * digestSize(bank), 0),
     sizeAvailable: pcrs.implementedBanks.reduce((sum, bank) => sum + IMPLEMENTATION_PCR * digestSize(bank), 0),
   };
 };
-
-const allPcrs = Array.from({ length: IMPLEMENTATION_PCR }, (_, i) => i);
 
 /** 22.6 */
 const pcrSetAuthPolicy: Handler<typeof PCR_SetAuthPolicy> = ({ pcrs }, { authPolicy, hashAlg, pcrNum }, call) => {
@@ -107,6 +108,7 @@ const pcrReset: Handler<typeof PCR_Reset> = (tpm, { pcrHandle }, call) => {
   if (!tpm.pcrs.resetAllowed(pcrHandle, call.locality)) throw call.error(TPM_RC.LOCALITY);
   noteChange(tpm, pcrHandle);
   tpm.pcrs.reset(pcrHandle);
+  tpm.pcrLog.add({ kind: 'reset', command: call.command.name, locality: call.locality, pcr: pcrHandle, digests: [] });
 };
 
 export const integrityHandlers = {

@@ -1,19 +1,19 @@
 // TPM 2.0 Library Part 3, 12: object commands.
 import { openCredential, makeCredential } from '../../crypto/credential.js';
 import { decapsulate } from '../../crypto/secrets.js';
-import { checkPublicArea, checkSensitiveArea } from '../../keys/key-binding.js';
 import type { PrivatePart } from '../../keys/engine.js';
 import { TPM_ALG, TPM_RH, TPMA_OBJECT } from '../../tpm/constants/index.js';
 import { digestSize } from '../../tpm/hash.js';
 import { nameOfPublic, qualifiedName } from '../../tpm/name.js';
-import { TPM_RC, TpmError } from '../../tpm/response-code.js';
+import { TPM_RC } from '../../tpm/response-code.js';
 import { trimAuth } from '../../tpm/session-crypto.js';
 import type { TPMT_PUBLIC, TPMT_SENSITIVE } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { describeCreation } from '../objects/creation.js';
 import { checkAuthSize, createChild, makeObject, obtainPrimary } from '../objects/new-object.js';
-import { checkCreation, checkPublicAttributes, checkScheme } from '../objects/template-checks.js';
+import { checkOutsideObject } from '../objects/outside-object.js';
+import { checkCreation, checkPublicAttributes } from '../objects/template-checks.js';
 import { hasAttribute, isParent, privatePartOf, type TpmObject } from '../state/objects.js';
 import type { Tpm } from '../tpm.js';
 import { createLoaded } from './create-loaded.js';
@@ -30,26 +30,8 @@ function requireCredentialKey(call: Call, where: string): TpmObject {
 
 /** Checks what LoadExternal was given and makes the private part, if there is one. */
 function externalPart(tpm: Tpm, call: Call, publicArea: TPMT_PUBLIC, sensitive: TPMT_SENSITIVE | null): PrivatePart | undefined {
-  call.at('inPublic', () => {
-    if (sensitive === null || publicArea.nameAlg === TPM_ALG.NULL) checkScheme(undefined, publicArea);
-    else checkPublicAttributes(undefined, publicArea);
-    checkPublicArea(publicArea, sensitive === null);
-  });
-  if (sensitive === null) return undefined;
-  if (publicArea.nameAlg !== TPM_ALG.NULL && sensitive.seedValue.length > digestSize(publicArea.nameAlg)) {
-    throw call.error(TPM_RC.KEY_SIZE, 'inPrivate');
-  }
-  try {
-    checkSensitiveArea(publicArea, sensitive);
-  } catch (error) {
-    throw error instanceof TpmError && !blamesBoth(publicArea, error.code) ? call.error(error.code, 'inPrivate') : error;
-  }
-  return tpm.keys.software.fromSensitive(publicArea, sensitive);
-}
-
-/** Whether the fault is in how the two parts fit together, so that no parameter is named. */
-function blamesBoth(publicArea: TPMT_PUBLIC, code: number): boolean {
-  return code === TPM_RC.BINDING || (publicArea.type === TPM_ALG.ECC && code === TPM_RC.KEY_SIZE);
+  checkOutsideObject(call, 'inPublic', publicArea, 'inPrivate', sensitive);
+  return sensitive === null ? undefined : tpm.keys.software.fromSensitive(publicArea, sensitive);
 }
 
 export const objectHandlers = {
@@ -72,7 +54,7 @@ export const objectHandlers = {
 
   /** 12.1 */
   Create: async (tpm, { inSensitive, inPublic, outsideInfo, creationPCR }, call) => {
-    const parent = call.object('parentHandle');
+    const parent = call.object('parentHandle', TPM_RC.TYPE);
     if (!isParent(parent)) throw call.error(TPM_RC.TYPE, 'parentHandle');
     tpm.objects.requireSlot();
     call.at('inPublic', () => {
@@ -93,10 +75,13 @@ export const objectHandlers = {
   Load: (tpm, { inPrivate, inPublic }, call) => {
     tpm.objects.requireSlot();
     if (inPrivate.length === 0) throw call.error(TPM_RC.SIZE, 'inPrivate');
-    const parent = call.object('parentHandle');
+    const parent = call.object('parentHandle', TPM_RC.TYPE);
     if (!isParent(parent)) throw call.error(TPM_RC.TYPE, 'parentHandle');
     const name = nameOfPublic(inPublic);
     const { authValue, privatePart } = call.at('inPrivate', () => tpm.keys.unwrap(inPrivate, inPublic, name, parent.name));
+    call.at('inPublic', () => {
+      checkPublicAttributes(parent, inPublic);
+    });
     const object = makeObject({ parent }, inPublic, authValue, privatePart);
     return { objectHandle: tpm.objects.add(object), name };
   },
@@ -142,7 +127,7 @@ export const objectHandlers = {
 
   /** 12.7 */
   Unseal: async (_tpm, _request, call) => {
-    const item = call.object('itemHandle');
+    const item = call.object('itemHandle', TPM_RC.TYPE);
     if (item.publicArea.type !== TPM_ALG.KEYEDHASH) throw call.error(TPM_RC.TYPE, 'itemHandle');
     const used = TPMA_OBJECT.decrypt | TPMA_OBJECT.sign | TPMA_OBJECT.restricted;
     if ((item.publicArea.objectAttributes & used) !== 0) throw call.error(TPM_RC.ATTRIBUTES, 'itemHandle');
@@ -154,7 +139,7 @@ export const objectHandlers = {
     const objectEntity = call.entity('objectHandle');
     if (objectEntity.kind !== 'object') throw call.error(TPM_RC.TYPE, 'objectHandle');
     const { object } = objectEntity;
-    const parent = call.object('parentHandle');
+    const parent = call.object('parentHandle', TPM_RC.TYPE);
     call.at('newAuth', () => {
       checkAuthSize(newAuth, object.publicArea.nameAlg);
     });

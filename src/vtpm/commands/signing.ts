@@ -33,7 +33,7 @@ export async function validateSignature(key: TpmObject, digest: Buffer, signatur
 export const signingHandlers = {
   /** 20.1 */
   VerifySignature: async (tpm, { digest, signature }, call) => {
-    const key = call.object('keyHandle');
+    const key = call.object('keyHandle', TPM_RC.ATTRIBUTES);
     if (!hasAttribute(key, TPMA_OBJECT.sign)) throw call.error(TPM_RC.ATTRIBUTES, 'keyHandle');
     await call.atAsync('signature', () => validateSignature(key, digest, signature));
     if (key.hierarchy === TPM_RH.NULL || key.publicArea.nameAlg === TPM_ALG.NULL) {

@@ -3,6 +3,7 @@ import type { Shutdown, Startup } from '../../tpm/commands/index.js';
 import { TPM_SU } from '../../tpm/constants/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
+import { DRTM_LOCALITY } from '../state/drtm.js';
 import type { SavedState } from '../state/power.js';
 import type { Tpm } from '../tpm.js';
 
@@ -17,15 +18,18 @@ const startup: Handler<typeof Startup> = (tpm, { startupType }, call) => {
   const { power } = tpm;
   const { saved } = power;
   if (call.locality !== 0 && call.locality !== HCRTM_LOCALITY) throw call.error(TPM_RC.LOCALITY);
+  const { preStartup } = tpm.drtm;
+  const locality = preStartup ? DRTM_LOCALITY : call.locality;
   if (startupType === TPM_SU.STATE) {
-    if (saved === null) throw call.error(TPM_RC.VALUE, 'startupType');
-    if (saved.startupLocality !== call.locality) throw call.error(TPM_RC.LOCALITY);
+    if (saved === null || (saved.startupLocality === DRTM_LOCALITY) !== preStartup) throw call.error(TPM_RC.VALUE, 'startupType');
+    if (saved.startupLocality !== locality) throw call.error(TPM_RC.LOCALITY);
   }
   const kind = saved === null ? 'reset' : startupType === TPM_SU.STATE ? 'resume' : 'restart';
   tpm.clock.startup(power.orderly);
   tpm.dictionaryAttack.startup(power.orderly, power.daUsed);
   startHierarchies(tpm, kind, saved);
   startPcrs(tpm, kind, saved, call.locality);
+  tpm.pcrLog.add({ kind: 'startup', command: `Startup (${kind})`, locality: call.locality, pcr: null, digests: [] });
   startCounters(tpm, kind, saved);
   tpm.commandAudit.digest = saved?.commandAuditDigest ?? Buffer.alloc(0);
   if (saved !== null) tpm.commits.restore(saved.commits);
@@ -33,7 +37,7 @@ const startup: Handler<typeof Startup> = (tpm, { startupType }, call) => {
   else tpm.sessions.restoreTable(saved.sessions, saved.contextCounter);
   tpm.objects.flushWhere(() => true);
   tpm.nv.startup(kind, power.orderly);
-  power.startup(call.locality);
+  power.startup(locality);
 };
 
 function startHierarchies({ hierarchies }: Tpm, kind: StartupKind, saved: SavedState | null): void {
@@ -41,12 +45,13 @@ function startHierarchies({ hierarchies }: Tpm, kind: StartupKind, saved: SavedS
   if (kind !== 'resume') hierarchies.startupClear(kind === 'reset');
 }
 
-function startPcrs({ pcrs }: Tpm, kind: StartupKind, saved: SavedState | null, locality: number): void {
+function startPcrs({ pcrs, drtm }: Tpm, kind: StartupKind, saved: SavedState | null, locality: number): void {
   if (saved !== null) pcrs.updateCounter = saved.pcrUpdateCounter;
   pcrs.startup(
     kind,
     locality,
-    saved?.pcrs.map(({ provider, bank, values }) => ({ provider: provider.toString(), bank, values })),
+    drtm.preStartup,
+    saved?.pcrs,
   );
   if (kind === 'resume' && saved !== null) pcrs.groupAuth = saved.pcrGroupAuth;
 }

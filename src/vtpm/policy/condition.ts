@@ -5,14 +5,15 @@ import { TPM_EO } from '../../tpm/constants/index.js';
 
 const SIGN_BIT = 0x80;
 
-/** Order of two's complement numbers of the same size, big-endian. */
+/**
+ * Order of signed numbers of the same size, big-endian, as the specification's reference code (Part 4, SignedCompareB) has it: a negative
+ * number is less than one that is not, but two negative numbers are ordered by their bytes in reverse, so that -127 > -126. Chips do it like
+ * this, and policies that were tried on them count on it.
+ */
 function compareSigned(a: Buffer, b: Buffer): number {
-  const biased = (value: Buffer): Buffer => {
-    const copy = Buffer.from(value);
-    if (copy.length > 0) copy[0] = (copy[0] ?? 0) ^ SIGN_BIT;
-    return copy;
-  };
-  return Buffer.compare(biased(a), biased(b));
+  const isNegative = (value: Buffer): boolean => ((value[0] ?? 0) & SIGN_BIT) !== 0;
+  if (isNegative(a) !== isNegative(b)) return isNegative(a) ? -1 : 1;
+  return isNegative(a) ? Buffer.compare(b, a) : Buffer.compare(a, b);
 }
 
 /** Whether `a operation b` holds, for operands of the same size. */

@@ -64,7 +64,9 @@ export class Commits {
   restore({ nonce, next, open }: SavedCommits): void {
     this.nonce = Buffer.from(nonce);
     this.next = next;
-    const places = Array.from({ length: COMMIT_WINDOW }, (_, place) => place).filter((place) => ((open[place >> 3] ?? 0) & (1 << (place & 7))) !== 0);
+    const places = Array.from({ length: COMMIT_WINDOW }, (_, place) => place).filter(
+      (place) => ((open[place >> 3] ?? 0) & (1 << (place & 7))) !== 0,
+    );
     this.open = new Set(places.map((place) => next - 1n - BigInt(place)));
   }
 
