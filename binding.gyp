@@ -8,6 +8,8 @@
         'native/notify.cc',
         'native/tcti.cc',
         'native/tcti-thread.cc',
+        'native/vtpmx.cc',
+        'native/watch.cc',
       ],
       'dependencies': ["<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except"],
       # Nothing can be thrown into a worker that is being terminated; that is no reason to abort the process.

@@ -4,11 +4,15 @@
 #include "descriptors.h"
 #include "notify.h"
 #include "tcti.h"
+#include "vtpmx.h"
+#include "watch.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports["Tcti"] = tpmux::Tcti::Define(env);
+  exports["Watch"] = tpmux::Watch::Define(env);
   tpmux::ExportDescriptors(env, exports);
   tpmux::ExportNotify(env, exports);
+  tpmux::ExportVtpmx(env, exports);
   return exports;
 }
 

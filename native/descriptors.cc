@@ -1,5 +1,7 @@
 #include "descriptors.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -96,6 +98,13 @@ Napi::Value SocketPair(const Napi::CallbackInfo& info) {
   return result;
 }
 
+/** The kernel goes back to delayed acknowledgements by itself: it is asked again each time. */
+Napi::Value QuickAck(const Napi::CallbackInfo& info) {
+  const int on = 1;
+  const int result = setsockopt(Fd(info, 0), IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+  return result == 0 ? Napi::Number::New(info.Env(), 0) : Failure(info.Env());
+}
+
 Napi::Value CloseFd(const Napi::CallbackInfo& info) {
   // After EINTR the descriptor is gone all the same; a second close could hit someone else's.
   if (close(Fd(info, 0)) != 0 && errno != EINTR) return Failure(info.Env());
@@ -128,6 +137,7 @@ void ExportDescriptors(Napi::Env env, Napi::Object exports) {
   exports["sendWithFds"] = Napi::Function::New<SendWithFds>(env, "sendWithFds");
   exports["peerCredentials"] = Napi::Function::New<PeerCredentials>(env, "peerCredentials");
   exports["socketPair"] = Napi::Function::New<SocketPair>(env, "socketPair");
+  exports["quickAck"] = Napi::Function::New<QuickAck>(env, "quickAck");
   exports["closeFd"] = Napi::Function::New<CloseFd>(env, "closeFd");
 }
 

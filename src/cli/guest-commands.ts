@@ -1,15 +1,16 @@
 // tpmux guest …
 import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { checkName } from '../daemon/guest-name.js';
 import { EXIT, Failure, reasonOf } from '../failure.js';
 import { guestAnswer, guestsAnswer, understand, type GuestAnswer } from './answers.js';
 import { guestPath } from './api-client.js';
+import { addAttachCommand } from './attach-command.js';
+import { addBackupCommands } from './backup-commands.js';
 import { clientContext, clientOptions, type ClientContext, type ClientOptions } from './client-command.js';
 import { table } from './output.js';
-
-const ATTACH_FORMATS = ['qemu', 'libvirt', 'xl', 'tcti', 'docker'] as const;
 
 /** Adds `guest` and its subcommands. */
 export function addGuestCommands(program: Command): void {
@@ -29,43 +30,61 @@ export function addGuestCommands(program: Command): void {
     });
   addLifeCycle(guest);
   addRemove(guest);
-  addAttach(guest);
+  addAttachCommand(guest);
+  addBackupCommands(guest);
 }
 
 interface CreateOptions extends ClientOptions {
   readonly policy?: string;
+  readonly recoveryKey?: string;
   readonly start: boolean;
   readonly tcp?: number;
+  readonly mssim?: number;
+  readonly serial?: string[];
+  readonly consoleSocket?: string[];
 }
 
 function addCreate(guest: Command): void {
   clientOptions(guest.command('create <name>').description('create a guest with a TPM of its own, and start it'))
     .option('--policy <file>', "the guest's policy (YAML or JSON)")
+    .option('--recovery-key <file>', 'public X25519 key (PEM); its private key opens backups where this TPM is not there')
     .option('--no-start', 'leave the guest off')
-    .option('--tcp <port>', 'serve it on 127.0.0.1:PORT (data) and PORT+1 (control) too', tcpPort)
+    .option('--tcp <port>', 'serve it on 127.0.0.1:PORT (data) and PORT+1 (control) too', firstPort)
+    .option('--mssim <port>', "serve the simulator's protocol on 127.0.0.1:PORT (commands) and PORT+1 (platform)", firstPort)
+    .option('--serial <path>', 'serve raw TPM commands on this tty; may be repeated', addPath)
+    .option('--console-socket <path>', 'serve raw TPM commands on this UNIX socket, to which is connected; may be repeated', addPath)
     .addHelpText(
       'after',
-      '\nExamples:\n  tpmux guest create web1\n  tpmux guest create ci --tcp 2321\n  tpmux guest create later --no-start\n',
+      '\nExamples:\n  tpmux guest create web1\n  tpmux guest create ci --tcp 2321\n  tpmux guest create later --no-start\n' +
+        '  tpmux guest create pv1 --console-socket /run/pv1.console\n',
     )
-    .action(async (name: string, { policy, start, tcp, ...options }: CreateOptions) => {
+    .action(async (name: string, { policy, recoveryKey, start, tcp, mssim, serial, consoleSocket, ...options }: CreateOptions) => {
       checkName(name);
-      const text = policy === undefined ? undefined : await readPolicy(policy);
+      const text = policy === undefined ? undefined : await readText('policy', policy);
+      const key = recoveryKey === undefined ? undefined : await readText('recovery key', recoveryKey);
       const context = await clientContext(options);
-      show(context, understand(guestAnswer, await context.api.ask('POST', '/v1/guests', { name, policy: text, start, tcp })));
+      const wanted = { name, policy: text, recoveryKey: key, start, tcp, mssim, serial, consoleSockets: consoleSocket };
+      show(context, understand(guestAnswer, await context.api.ask('POST', '/v1/guests', wanted)));
     });
 }
 
-function tcpPort(value: string): number {
+/** The first of two ports. */
+function firstPort(value: string): number {
   const port = Number(value);
   if (!Number.isInteger(port) || port < 1 || port > 65534) throw new InvalidArgumentError('A port is 1 to 65534.');
   return port;
 }
 
-async function readPolicy(path: string): Promise<string> {
+/** One more path of a repeatable option, as the daemon needs it: from the root. */
+function addPath(value: string, before: readonly string[] = []): string[] {
+  return [...before, resolve(value)];
+}
+
+async function readText(what: 'policy' | 'recovery key', path: string): Promise<string> {
   return readFile(path, 'utf8').catch((error: unknown) => {
     throw new Failure({
-      code: 'no_policy',
-      what: `reading the policy ${path}`,
+      code: what === 'policy' ? 'no_policy' : 'bad_recovery_key',
+      what: `reading the ${what} ${path}`,
       why: reasonOf(error),
       hint: 'name a file that can be read',
       exit: EXIT.usage,
@@ -106,6 +125,12 @@ function show({ out, json }: ClientContext, guest: GuestAnswer): void {
     ['socket', guest.socket],
     ['control', guest.control],
     ['tcp', guest.tcp === null ? '-' : `127.0.0.1:${guest.tcp.toString()}, control ${(guest.tcp + 1).toString()}`],
+    ['mssim', guest.mssim === null ? '-' : `127.0.0.1:${guest.mssim.toString()}, platform ${(guest.mssim + 1).toString()}`],
+    ...guest.lines.map(({ kind, path, open, reason }): [string, string] => [
+      kind === 'serial' ? 'serial' : 'console',
+      `${path}: ${open ? 'open' : 'not open'}${reason === null ? '' : `, ${reason}`}`,
+    ]),
+    ['device', guest.device ?? '-'],
     ['tcti', guest.tcti],
     ['connections', guest.connections.toString()],
   ];
@@ -158,32 +183,4 @@ async function confirm(name: string): Promise<void> {
   const answer = await terminal.question(`Delete guest ${name}, its keys and all its state for ever? [y/N] `);
   terminal.close();
   if (!/^y(es)?$/i.test(answer.trim())) throw refusal('it was not confirmed');
-}
-
-interface AttachOptions extends ClientOptions {
-  readonly format: (typeof ATTACH_FORMATS)[number];
-}
-
-function addAttach(guest: Command): void {
-  clientOptions(guest.command('attach <name>').description('print what to paste to use the TPM of a guest'))
-    .addOption(new Option('--format <format>', 'for which program').choices(ATTACH_FORMATS).makeOptionMandatory())
-    .addHelpText('after', '\nExample:\n  export TPM2TOOLS_TCTI="$(tpmux guest attach web1 --format tcti)"\n')
-    .action(async (name: string, { format, ...options }: AttachOptions) => {
-      checkName(name);
-      const { api, out, json } = await clientContext(options);
-      const { tcti } = understand(guestAnswer, await api.ask('GET', guestPath(name)));
-      if (format !== 'tcti') throw notYet(name, format);
-      if (json) out.json({ format, text: tcti });
-      else out.line(tcti);
-    });
-}
-
-function notYet(name: string, format: string): Failure {
-  return new Failure({
-    code: 'format_unsupported',
-    what: `attaching guest ${name} to ${format}`,
-    why: 'this version serves tpm2-tss programs only',
-    hint: 'use --format tcti',
-    exit: EXIT.unsupported,
-  });
 }

@@ -2,7 +2,7 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import { checkName } from '../daemon/guest-name.js';
 import { EXIT, Failure } from '../failure.js';
-import { countersAnswer, pcrsAnswer, statusAnswer, understand } from './answers.js';
+import { countersAnswer, pcrLogAnswer, pcrsAnswer, statusAnswer, understand } from './answers.js';
 import { guestPath } from './api-client.js';
 import { clientContext, clientOptions, type ClientOptions } from './client-command.js';
 import { table } from './output.js';
@@ -24,12 +24,16 @@ function addStatus(program: Command): void {
         out.json(answer);
         return;
       }
-      const { pid, started, stateDir, runDir, tpm, guests } = understand(statusAnswer, answer);
+      const { pid, started, stateDir, runDir, tpm, store, rollback, guests } = understand(statusAnswer, answer);
       out.line(`daemon   process ${pid.toString()}, started ${started}`);
-      out.line(`state    ${stateDir}`);
+      out.line(`state    ${stateDir}${store.reason === null ? '' : ` (CANNOT BE WRITTEN: ${store.reason})`}`);
       out.line(`run      ${runDir}`);
       out.line(`TPM      ${tpm.tcti}${tpm.embedded ? ' (embedded: NOT a hardware TPM)' : ''}`);
       out.line(`         ${tpm.manufacturer} ${tpm.vendor}, firmware ${tpm.firmware}, revision ${tpm.specification}`);
+      out.line(`         ${tpm.state} since ${tpm.since}${tpm.reason === null ? '' : `: ${tpm.reason}`}`);
+      out.line(
+        `rollback ${rollback === null ? 'NOT detected' : `detected by counter 0x${rollback.index.toString(16)}, then: ${rollback.whenDetected}`}`,
+      );
       out.line(`guests   ${guests.total.toString()}, ${guests.running.toString()} running, ${guests.failed.toString()} failed`);
     });
 }
@@ -59,6 +63,31 @@ function addPcr(program: Command): void {
         out.line(`${bankName}:`);
         for (const [index, value] of values) out.line(`  ${index.toString().padStart(2)}: 0x${value.toUpperCase()}`);
       }
+    });
+  addPcrLog(pcr);
+}
+
+function addPcrLog(pcr: Command): void {
+  clientOptions(pcr.command('log <name>').description("print what happened to a guest's PCRs since it was started"))
+    .option('--bank <bank>', 'show the digests of this bank', 'sha256')
+    .addHelpText('after', '\nExamples:\n  tpmux pcr log web1\n  tpmux pcr log web1 --json\n')
+    .action(async (name: string, { bank, ...options }: ClientOptions & { bank: string }) => {
+      checkName(name);
+      const { api, out, json } = await clientContext(options);
+      const answer = await api.ask('GET', guestPath(name, '/pcr-log'));
+      if (json) {
+        out.json(answer);
+        return;
+      }
+      const rows = understand(pcrLogAnswer, answer).entries.map(({ number, time, command, locality, pcr: index, digests }) => [
+        number,
+        time,
+        locality,
+        index === null ? 'all' : index,
+        command,
+        digests[bank] ?? '-',
+      ]);
+      for (const line of table(['NO', 'TIME', 'LOCALITY', 'PCR', 'COMMAND', bank.toUpperCase()], rows)) out.line(line);
     });
 }
 

@@ -1,9 +1,12 @@
 // The command line: what there is, and how errors end it.
 import { Command, CommanderError } from 'commander';
 import { EXIT, Failure, failureLine, reasonOf } from '../failure.js';
+import { addAuditCommands } from './audit-commands.js';
 import { addDoctorCommand } from './doctor-command.js';
 import { addGuestCommands } from './guest-commands.js';
+import { addHostCommands } from './host-commands.js';
 import { addInspectCommands } from './inspect-commands.js';
+import { addPropertyCommands } from './property-commands.js';
 import { addServeCommand } from './serve-command.js';
 
 const EXIT_CODES = `
@@ -22,7 +25,10 @@ export function createProgram(version: string): Command {
     .addHelpText('after', EXIT_CODES);
   addServeCommand(program);
   addGuestCommands(program);
+  addHostCommands(program);
   addInspectCommands(program);
+  addAuditCommands(program);
+  addPropertyCommands(program);
   addDoctorCommand(program);
   return program;
 }

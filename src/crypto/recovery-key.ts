@@ -3,7 +3,16 @@
 //   version (1) || ephemeral public key (32) || AES-256-GCM(key, secret) || tag (16)
 //   key = HKDF-SHA-256(X25519(ephemeral, recipient), salt = ephemeral public || recipient public, 'tpmux recovery key'), used once, so the IV is zero
 //   AAD = version || context
-import { createCipheriv, createDecipheriv, createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, hkdfSync, type KeyObject } from 'node:crypto';
+import {
+  createCipheriv,
+  createDecipheriv,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  hkdfSync,
+  type KeyObject,
+} from 'node:crypto';
 
 const VERSION = 1;
 const POINT_SIZE = 32;
@@ -19,7 +28,8 @@ export class RecoveryKeyError extends Error {
 
 /** The 32 bytes of an X25519 public key in PEM. Throws {@link RecoveryKeyError}. A private key is refused: it does not belong here. */
 export function parseRecoveryPublicKey(pem: string): Buffer {
-  if (/PRIVATE KEY/.test(pem)) throw new RecoveryKeyError('it is a private key; give the public one and keep the private one away from this host');
+  if (/PRIVATE KEY/.test(pem))
+    throw new RecoveryKeyError('it is a private key; give the public one and keep the private one away from this host');
   const key = parse(() => createPublicKey(pem), 'public');
   return pointOf(key);
 }
@@ -43,7 +53,8 @@ export function wrapSecret(recipient: Buffer, secret: Buffer, context: string): 
 /** What {@link wrapSecret} wrapped; the caller zeroises it. Throws {@link RecoveryKeyError}. */
 export function unwrapSecret(privatePem: string, wrapped: Buffer, context: string): Buffer {
   const privateKey = parse(() => createPrivateKey(privatePem), 'private');
-  if (wrapped.length < 1 + POINT_SIZE + TAG_SIZE || wrapped[0] !== VERSION) throw new RecoveryKeyError('what it is to unwrap has an unknown form');
+  if (wrapped.length < 1 + POINT_SIZE + TAG_SIZE || wrapped[0] !== VERSION)
+    throw new RecoveryKeyError('what it is to unwrap has an unknown form');
   const point = wrapped.subarray(1, 1 + POINT_SIZE);
   const shared = diffieHellman({ privateKey, publicKey: keyOf(point) });
   return withKey(shared, point, pointOf(createPublicKey(privateKey)), (key) => {

@@ -43,9 +43,13 @@ export function cryptBlocks(request: CipherRequest): CipherResult {
   if (iv.length !== (mode === TPM_ALG.ECB ? 0 : block)) throw new TpmError(TPM_RC.SIZE);
   if ((mode === TPM_ALG.CBC || mode === TPM_ALG.ECB) && data.length % block !== 0) throw new TpmError(TPM_RC.SIZE);
   const fullKey = cipherKey(algorithm, key);
-  const out = ownCounter ? counterMode(name, fullKey, iv, data) : run(name, fullKey, request);
+  // Whole blocks, so that all of the key stream of the last one is there.
+  const padding = Buffer.alloc((block - (data.length % block)) % block);
+  const padded = { ...request, data: padding.length === 0 ? data : Buffer.concat([data, padding]) };
+  const out = ownCounter ? counterMode(name, fullKey, iv, padded.data) : run(name, fullKey, padded);
   if (fullKey !== key) fullKey.fill(0);
-  return { data: out, iv: nextIv(request, out, block) };
+  const next = nextIv(padded, out, data.length);
+  return { data: out.subarray(0, data.length), iv: next };
 }
 
 function run(name: string, key: Buffer, { direction, mode, iv, data }: CipherRequest): Buffer {
@@ -74,14 +78,14 @@ function advanced(counter: Buffer, steps: number): Buffer {
 }
 
 /**
- * The chaining value after the data. A last block that is not full is padded with zeros, as the reference code does: such a message
- * cannot be continued anyway.
+ * The chaining value after the first `size` bytes of the data, which are whole blocks. A last block that is not full is filled up with the
+ * key stream, as OpenSSL does.
  */
-function nextIv({ direction, mode, iv, data }: CipherRequest, out: Buffer, block: number): Buffer {
-  if (data.length === 0 || mode === TPM_ALG.ECB) return Buffer.from(iv);
-  if (mode === TPM_ALG.CTR) return advanced(iv, Math.ceil(data.length / block));
-  const start = Math.floor((data.length - 1) / block) * block;
-  const last = (bytes: Buffer): Buffer => Buffer.concat([bytes.subarray(start), Buffer.alloc(start + block - bytes.length)]);
+function nextIv({ direction, mode, iv, data }: CipherRequest, out: Buffer, size: number): Buffer {
+  if (size === 0 || mode === TPM_ALG.ECB) return Buffer.from(iv);
+  if (mode === TPM_ALG.CTR) return advanced(iv, data.length / iv.length);
+  const start = data.length - iv.length;
+  const last = (bytes: Buffer): Buffer => Buffer.from(bytes.subarray(start));
   if (mode === TPM_ALG.OFB) return last(Buffer.from(data.map((byte, i) => byte ^ (out[i] ?? 0))));
-  return last(direction === 'encrypt' ? out : data);
+  return direction === 'encrypt' ? last(out) : Buffer.concat([data.subarray(start, size), out.subarray(size)]);
 }

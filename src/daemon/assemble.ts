@@ -1,7 +1,8 @@
 // How a guest is built from the chip: its keys, its engines, its TPM.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { EXIT, Failure, reasonOf } from '../failure.js';
-import { ChipUnavailable } from '../hardware/errors.js';
 import { Hardware } from '../hardware/hardware.js';
+import { readHostPcrs } from '../hardware/host-pcrs.js';
 import type { HostRecords } from '../hardware/host-keys.js';
 import { deriveBlobKey } from '../keys/blob.js';
 import { HardwareEngine } from '../keys/hardware-engine.js';
@@ -15,11 +16,18 @@ import { FIRMWARE_VERSION, MANUFACTURER, VENDOR_STRING } from '../vtpm/identity.
 import { defaultLimits } from '../vtpm/limits.js';
 import { VTpm } from '../vtpm/vtpm.js';
 import { checkChip } from './chip-checks.js';
+import { chipFailure, guestChipFailure } from './chip-failures.js';
+import { hostOperations } from './chip-host.js';
+import { openRollbackGuard } from './chip-rollback.js';
 import type { ChipView } from './chip-view.js';
 import type { Config } from './config.js';
 import type { GuestFactory, GuestToOpen, OpenedGuest, PcrBank } from './guest-factory.js';
 import { decodeIdentity, encodeIdentity } from './guest-identity.js';
 import type { Logger } from './logger.js';
+import type { PropertyService } from './property-service.js';
+import { readOwnerAuth } from './owner-auth.js';
+import type { RollbackEvent, RollbackGuard } from './rollback-guard.js';
+import { readApprovedPolicies, readSealTo } from './seal-to.js';
 
 /** A chip that is open, and what makes guests with it. */
 export interface OpenedChip {
@@ -31,13 +39,19 @@ export interface OpenedChip {
 /** What {@link openChip} needs. */
 export interface ChipRequest {
   readonly tcti: string;
-  readonly config: Pick<Config, 'embeddedTpm' | 'hostRootHandle'>;
+  readonly config: Config;
   readonly store: HostStore;
   readonly log: Logger;
+  /** Makes the property providers of guests; default: `digest` alone. */
+  readonly properties?: PropertyService | undefined;
+  /** Told of every older copy of the state that is found, before it is refused or let pass. */
+  readonly onRollback?: ((event: RollbackEvent) => void | Promise<void>) | undefined;
 }
 
 const HARDWARE_RECORD = 'hardware';
 const PCRS = 24;
+/** How long `status` waits for the chip, in milliseconds. */
+const CONDITION_PATIENCE = 1_500;
 const DESCRIPTION: TpmDescription = {
   revision: 159,
   manufacturer: MANUFACTURER,
@@ -46,26 +60,68 @@ const DESCRIPTION: TpmDescription = {
 };
 
 /** Opens the chip and the host's keys in it. Rejects with a {@link Failure}. */
-export async function openChip({ tcti, config, store, log }: ChipRequest): Promise<OpenedChip> {
+export async function openChip(request: ChipRequest): Promise<OpenedChip> {
+  const { tcti, config, store, log, onRollback, properties } = request;
+  const ownerAuth = await readOwnerAuth(config);
+  const hardware = await openHardware(request, ownerAuth);
+  try {
+    const guard = await openRollbackGuard({ hardware, ownerAuth, store, config, log, onDetected: onRollback }).catch((error: unknown) => {
+      throw error instanceof Failure ? error : chipFailure(tcti, error);
+    });
+    if (properties?.needsHost === true) properties.host = { pcrs: await readHostPcrs(hardware) };
+    return {
+      factory: new HardwareGuestFactory(hardware, log, guard, properties),
+      view: chipView(request, hardware, guard),
+      close: async () => {
+        await guard?.close();
+        await hardware.close();
+      },
+    };
+  } catch (error) {
+    await hardware.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+async function openHardware({ tcti, config, store, log }: ChipRequest, ownerAuth: Buffer): Promise<Hardware> {
   const hostRecords = readHostRecords(store);
-  const handle = config.hostRootHandle === undefined ? {} : { hostRootHandle: config.hostRootHandle };
-  const hardware = await Hardware.open({ tcti, hostRecords, ...handle }, log).catch((error: unknown) => {
+  const sealTo = await readSealTo(config);
+  await readApprovedPolicies(config);
+  const options = {
+    tcti,
+    hostRecords,
+    ownerAuth,
+    sealTo,
+    approvedPolicies: () => readApprovedPolicies(config),
+    ...(config.hostRootHandle === undefined ? {} : { hostRootHandle: config.hostRootHandle }),
+  };
+  const hardware = await Hardware.open(options, log).catch((error: unknown) => {
     throw chipFailure(tcti, error);
   });
   if (hostRecords === undefined) {
     await store.putHostRecords(new Map([[HARDWARE_RECORD, Buffer.from(JSON.stringify(hardware.hostRecords), 'utf8')]]));
   }
+  return hardware;
+}
+
+function chipView({ tcti, config, store, log }: ChipRequest, hardware: Hardware, guard: RollbackGuard | undefined): ChipView {
+  const listeners: (() => void)[] = [];
+  hardware.onCondition = ({ state }) => {
+    if (state === 'ok') for (const listener of listeners) listener();
+  };
   return {
-    factory: new HardwareGuestFactory(hardware, log),
-    view: {
-      tcti,
-      embedded: config.embeddedTpm,
-      info: hardware.info,
-      check: () => checkChip(hardware.info),
-      counters: () => hardware.usage().commands,
-      pending: () => hardware.usage().pending,
-    },
-    close: () => hardware.close(),
+    tcti,
+    embedded: config.embeddedTpm,
+    info: hardware.info,
+    condition: () => hardware.condition,
+    currentCondition: () =>
+      Promise.race([hardware.check(), sleep(CONDITION_PATIENCE, undefined, { ref: false }).then(() => hardware.condition)]),
+    onUsable: (listener) => listeners.push(listener),
+    rollback: () => guard?.view() ?? null,
+    host: hostOperations(hardware, store, log),
+    check: () => checkChip(hardware.info),
+    counters: () => hardware.usage().commands,
+    pending: () => hardware.usage().pending,
   };
 }
 
@@ -85,28 +141,13 @@ function readHostRecords(store: HostStore): HostRecords | undefined {
   }
 }
 
-/** Puts a chip's refusal into words. */
-export function chipFailure(tcti: string, error: unknown): Failure {
-  const unreachable = error instanceof ChipUnavailable;
-  return new Failure(
-    {
-      code: unreachable ? 'tpm_unreachable' : 'tpm_refused',
-      what: `opening the TPM ${tcti}`,
-      why: reasonOf(error),
-      hint: unreachable
-        ? "check --tcti and that no other program has the TPM open; 'tpmux doctor' tells more"
-        : "'tpmux doctor' tells more",
-      exit: unreachable ? EXIT.unreachable : EXIT.failed,
-    },
-    { cause: error },
-  );
-}
-
 /** Guests whose keys live in the chip. */
 class HardwareGuestFactory implements GuestFactory {
   constructor(
     private readonly hardware: Hardware,
     private readonly log: Logger,
+    private readonly guard: RollbackGuard | undefined,
+    private readonly properties: PropertyService | undefined,
   ) {}
 
   checkPolicy(): void {
@@ -120,11 +161,33 @@ class HardwareGuestFactory implements GuestFactory {
   }
 
   async provision(id: string): Promise<Buffer> {
-    return encodeIdentity(await this.hardware.createGuestIdentity(id));
+    try {
+      return encodeIdentity(await this.hardware.createGuestIdentity(id));
+    } catch (error) {
+      throw guestChipFailure("making the guest's keys", error);
+    }
   }
 
-  async open({ name, identity, records }: GuestToOpen): Promise<OpenedGuest> {
-    const { stateKey, chip, account } = await this.hardware.openGuest(decodeIdentity(name, identity), name);
+  async stateKey(name: string, identity: Buffer): Promise<Buffer> {
+    const opened = await this.hardware.openGuest(decodeIdentity(name, identity), name).catch((error: unknown) => {
+      throw guestChipFailure(`opening guest ${name}`, error);
+    });
+    await opened.chip.close();
+    return opened.stateKey;
+  }
+
+  async acceptRestored(id: string): Promise<void> {
+    await this.guard?.accept(id);
+  }
+
+  async open({ id, name, identity, records }: GuestToOpen): Promise<OpenedGuest> {
+    const { stateKey, chip, account } = await this.hardware.openGuest(decodeIdentity(name, identity), name).catch((error: unknown) => {
+      throw guestChipFailure(`opening guest ${name}`, error);
+    });
+    const close = async (): Promise<void> => {
+      this.properties?.closeGuest(id);
+      await chip.close().finally(() => this.guard?.release(id));
+    };
     try {
       const keys = new KeyManagement({
         hardware: new HardwareEngine(chip, this.log),
@@ -136,16 +199,20 @@ class HardwareGuestFactory implements GuestFactory {
           this.log.error('a guest command failed inside', { guest: name, what, reason: reasonOf(error) });
         },
       };
-      const tpm = await VTpm.open({ records: records(stateKey), keys, limits: defaultLimits }, account, observer);
+      const numbered = records(stateKey);
+      await this.guard?.admit(id, name, numbered);
+      const properties = this.properties?.openGuest({ id, name });
+      const tpm = await VTpm.open({ records: numbered, keys, limits: defaultLimits, guestId: id, properties }, account, observer);
       return {
         tpm,
         description: DESCRIPTION,
         pcrs: () => readPcrs(tpm),
+        pcrLog: () => tpm.pcrLog,
         counters: () => account.counters(),
-        close: () => chip.close(),
+        close,
       };
     } catch (error) {
-      await chip.close();
+      await close();
       throw error;
     } finally {
       stateKey.fill(0);

@@ -4,12 +4,16 @@ import { resolve } from 'node:path';
 import * as v from 'valibot';
 import { parse, YAMLParseError } from 'yaml';
 import { EXIT, Failure, reasonOf, systemCode } from '../failure.js';
+import { propertySection, type PropertySection } from './property-settings.js';
 
 export const DEFAULT_CONFIG_FILE = '/etc/tpmux/tpmux.yaml';
 export const DEFAULTS = { tcti: 'device:/dev/tpm0', stateDir: '/var/lib/tpmux', runDir: '/run/tpmux' } as const;
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export const LOG_FORMATS = ['text', 'json'] as const;
+
+/** Banks of the chip that a policy can be about. */
+export const PCR_BANKS = ['sha1', 'sha256', 'sha384', 'sha512'] as const;
 
 const seconds = v.pipe(v.number(), v.minValue(0.1), v.maxValue(3600));
 const count = (min: number, max: number) => v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
@@ -22,6 +26,29 @@ const configFile = v.strictObject({
   'state-dir': v.optional(text),
   'run-dir': v.optional(text),
   'host-root-handle': v.optional(count(0x81000000, 0x817fffff)),
+  hardware: v.optional(
+    v.strictObject({
+      'seal-to': v.optional(
+        v.union(
+          [
+            v.strictObject({ bank: v.picklist(PCR_BANKS), pcrs: v.pipe(v.array(count(0, 23)), v.minLength(1)) }),
+            v.strictObject({ authority: text }),
+          ],
+          'Expected {bank, pcrs} or {authority}',
+        ),
+      ),
+      'policy-signature': v.optional(text),
+      'owner-auth-file': v.optional(text),
+    }),
+  ),
+  rollback: v.optional(
+    v.strictObject({
+      'when-detected': v.optional(v.picklist(['refuse', 'allow'])),
+      'counter-index': v.optional(count(0x01800000, 0x01bffff0)),
+      interval: v.optional(v.pipe(v.number(), v.minValue(1), v.maxValue(720))),
+    }),
+  ),
+  properties: v.optional(propertySection),
   log: v.optional(v.strictObject({ level: v.optional(v.picklist(LOG_LEVELS)), format: v.optional(v.picklist(LOG_FORMATS)) })),
   connections: v.optional(
     v.strictObject({
@@ -34,6 +61,10 @@ const configFile = v.strictObject({
 });
 type ConfigFile = v.InferOutput<typeof configFile>;
 
+/** `hardware.seal-to`: these PCRs of the host, or what the holder of the key in this file signs. */
+export type SealToSetting =
+  { readonly bank: (typeof PCR_BANKS)[number]; readonly pcrs: readonly number[] } | { readonly authority: string };
+
 /** All settings of a daemon. Times are in milliseconds. */
 export interface Config {
   /** TCTI string of the chip; ignored with {@link embeddedTpm}. */
@@ -44,6 +75,20 @@ export interface Config {
   readonly runDir: string;
   /** Persistent handle of the host root; undefined for the default. */
   readonly hostRootHandle: number | undefined;
+  /** Whom the state keys of guests are sealed to; undefined: nobody in particular. */
+  readonly sealTo: SealToSetting | undefined;
+  /** File of the policies that the authority signed. */
+  readonly policySignature: string | undefined;
+  /** File with the authorisation value of the chip's owner hierarchy; undefined: it is empty. */
+  readonly ownerAuthFile: string | undefined;
+  /** What happens when an older copy of the state is found. */
+  readonly whenRollback: 'refuse' | 'allow';
+  /** First NV index that is tried for the counter; undefined for the default. */
+  readonly counterIndex: number | undefined;
+  /** How often the counter is incremented while guests change their state. */
+  readonly counterInterval: number;
+  /** Property providers, packages and trusted issuers. */
+  readonly properties: PropertySection;
   readonly logLevel: (typeof LOG_LEVELS)[number];
   readonly logFormat: (typeof LOG_FORMATS)[number];
   readonly maxConnections: number;
@@ -80,6 +125,13 @@ export async function loadConfig(flags: ConfigFlags, environment: NodeJS.Process
     stateDir: resolve(flags.stateDir ?? environment['TPMUX_STATE_DIR'] ?? file['state-dir'] ?? DEFAULTS.stateDir),
     runDir: resolve(flags.runDir ?? environment['TPMUX_RUN_DIR'] ?? file['run-dir'] ?? DEFAULTS.runDir),
     hostRootHandle: file['host-root-handle'],
+    sealTo: file.hardware?.['seal-to'],
+    policySignature: file.hardware?.['policy-signature'],
+    ownerAuthFile: file.hardware?.['owner-auth-file'],
+    whenRollback: file.rollback?.['when-detected'] ?? 'refuse',
+    counterIndex: file.rollback?.['counter-index'],
+    counterInterval: (file.rollback?.interval ?? 6) * 3_600_000,
+    properties: file.properties ?? {},
     logLevel: flags.logLevel ?? file.log?.level ?? 'info',
     logFormat: flags.logFormat ?? file.log?.format ?? 'text',
     maxConnections: connections['max-per-guest'] ?? 32,

@@ -6,10 +6,11 @@ import type { Registry } from 'prom-client';
 import { EXIT, Failure, reasonOf } from '../failure.js';
 import { prepareUnixPath } from '../transport/listener.js';
 import type { Logger } from './logger.js';
-import { badRequest, ROUTES, type ApiSubject, type Route } from './routes.js';
+import { badRequest } from './bad-request.js';
+import { ROUTES, type ApiSubject, type Route } from './routes.js';
 
-/** Largest request body, in bytes: a policy and its frame. */
-export const MAX_BODY = 1 << 20;
+/** Largest request body, in bytes: a backup and its frame. */
+export const MAX_BODY = 1 << 24;
 const BODY_TIMEOUT_MS = 10_000;
 
 export interface ControlApiOptions {
@@ -149,11 +150,14 @@ async function readBody(request: IncomingMessage): Promise<unknown> {
 
 const STATUS_OF_CODE: Readonly<Record<string, number>> = {
   guest_not_found: 404,
+  statement_not_found: 404,
   no_such_path: 404,
   no_such_method: 405,
   guest_exists: 409,
   guest_not_running: 409,
+  guest_running: 409,
   port_taken: 409,
+  line_taken: 409,
   shutting_down: 503,
 };
 const STATUS_OF_EXIT = { 0: 200, 1: 500, 2: 400, 3: 403, 4: 503, 5: 501 } as const;

@@ -6,6 +6,16 @@ export function controlSocketPath(runDir: string): string {
   return join(runDir, 'control.sock');
 }
 
+/** The audit log. */
+export function auditLogPath(stateDir: string): string {
+  return join(stateDir, 'audit.log');
+}
+
+/** Damaged records of guests that were repaired, as they were. */
+export function damagedPath(stateDir: string): string {
+  return join(stateDir, 'damaged');
+}
+
 /** The host's store. */
 export function storePath(stateDir: string): string {
   return join(stateDir, 'store');

@@ -6,13 +6,17 @@ import { peerCredentials, sdNotify } from '../native/index.js';
 import { lockDirectory } from '../store/directory-lock.js';
 import { HostStore } from '../store/host-store.js';
 import { openChip, type ChipRequest, type OpenedChip } from './assemble.js';
+import { AuditLog, type AuditHead } from './audit-log.js';
 import type { Config } from './config.js';
 import { ControlApi } from './control-api.js';
-import { controlSocketPath, storePath } from './daemon-paths.js';
+import { auditLogPath, controlSocketPath, damagedPath, storePath } from './daemon-paths.js';
 import { EmbeddedTpm } from './embedded-tpm.js';
+import { GuestBackups } from './guest-backups.js';
 import { GuestRegistry } from './guest-registry.js';
 import type { Logger } from './logger.js';
+import type { RollbackEvent } from './rollback-guard.js';
 import { createMetrics } from './metrics.js';
+import { PropertyService } from './property-service.js';
 
 /** What a daemon is given from outside. */
 export interface DaemonSurroundings {
@@ -58,10 +62,16 @@ async function start(
   const lock = await lockDirectory(config.runDir, 'run directory');
   onClose('run directory', () => lock.release());
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
-  const store = await HostStore.open(storePath(config.stateDir));
+  const store = await HostStore.open(storePath(config.stateDir), (failure) => {
+    if (failure === undefined) log.info('the store can be written again');
+    else log.error('the store cannot be written: changes of guests wait', { reason: failure });
+  });
   onClose('store', () => store.close());
+  const audit = await openAudit(config.stateDir, store, log);
   const tcti = await openTcti(config, log, onClose);
-  const chip = await open({ tcti, config, store, log });
+  const properties = await PropertyService.open({ settings: config.properties, stateDir: config.stateDir, store, log });
+  onClose('property providers', () => properties.close());
+  const chip = await open({ tcti, config, store, log, properties, onRollback: (event) => noteRollback(audit, event) });
   onClose('TPM', () => chip.close());
 
   const directory = join(config.runDir, 'guests');
@@ -69,11 +79,27 @@ async function start(
   await chmod(directory, 0o700);
   const { maxConnections, partialFrameTimeout, unreadResponseTimeout, stopTimeout } = config;
   const limits = { maxConnections, partialFrameTimeout, unreadResponseTimeout };
-  const guests = new GuestRegistry({ store, factory: chip.factory, log, directory, limits, stopTimeout });
+  const guests = new GuestRegistry({ store, factory: chip.factory, log, audit, directory, limits, stopTimeout });
   onClose('guests', () => guests.suspendAll());
   await guests.resumeAll();
+  // Guests that could not be opened while the chip was away.
+  chip.view.onUsable(() => {
+    void guests.resumeAll();
+  });
 
-  const subject = { guests, chip: chip.view, stateDir: config.stateDir, runDir: config.runDir, started: new Date() };
+  const backups = new GuestBackups({ guests, store, factory: chip.factory, audit, damagedDirectory: damagedPath(config.stateDir) });
+  const storeFailure = (): string | undefined => store.failure;
+  const subject = {
+    guests,
+    backups,
+    audit,
+    storeFailure,
+    chip: chip.view,
+    properties,
+    stateDir: config.stateDir,
+    runDir: config.runDir,
+    started: new Date(),
+  };
   const api = await ControlApi.listen({
     path: controlSocketPath(config.runDir),
     subject,
@@ -85,6 +111,28 @@ async function start(
   log.info('ready', { tcti, guests: guests.list().length, runDir: config.runDir });
   onReady();
   notify('READY=1', log);
+}
+
+const AUDIT_HEAD = 'audit-head';
+
+/** Opens the audit log, and notes the guests whose description is damaged. */
+async function openAudit(stateDir: string, store: HostStore, log: Logger): Promise<AuditLog> {
+  const audit = await AuditLog.open(auditLogPath(stateDir), {
+    load: () => {
+      const record = store.hostRecord(AUDIT_HEAD);
+      return record === undefined ? undefined : (JSON.parse(record.toString('utf8')) as AuditHead);
+    },
+    save: (head) => store.putHostRecords(new Map([[AUDIT_HEAD, Buffer.from(JSON.stringify(head), 'utf8')]])),
+  });
+  for (const { guest, message } of store.damagedGuests()) {
+    log.error('a guest is refused', { guest, reason: message });
+    await audit.note({ event: 'guest-refused', id: guest, detail: message });
+  }
+  return audit;
+}
+
+function noteRollback(audit: AuditLog, { guest, reason, allowed }: RollbackEvent): Promise<void> {
+  return audit.note({ event: allowed ? 'rollback-allowed' : 'rollback-refused', guest, detail: reason });
 }
 
 async function openTcti(config: Config, log: Logger, onClose: (what: string, close: () => Promise<void>) => void): Promise<string> {

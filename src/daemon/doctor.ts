@@ -7,7 +7,7 @@ import { DEFAULT_HOST_ROOT_HANDLE } from '../hardware/host-keys.js';
 import { Hardware } from '../hardware/hardware.js';
 import { Tcti } from '../native/index.js';
 import { addon } from '../native/addon.js';
-import { HostStore } from '../store/host-store.js';
+import { HostStore, STORE_FILE } from '../store/host-store.js';
 import { Reader } from '../tpm/wire.js';
 import { check, checkChip, type Check } from './chip-checks.js';
 import type { Config } from './config.js';
@@ -112,7 +112,7 @@ async function checkDisk(path: string): Promise<Check> {
 
 async function checkStore(stateDir: string): Promise<{ found: Check; hostRootName: string | undefined }> {
   const path = storePath(stateDir);
-  if ((await stat(join(path, 'data.mdb')).catch(() => undefined)) === undefined) {
+  if ((await stat(join(path, STORE_FILE)).catch(() => undefined)) === undefined) {
     return { found: { name: 'store', result: 'ok', detail: 'none yet', hint: '' }, hostRootName: undefined };
   }
   try {

@@ -28,6 +28,24 @@ export const guestNotRunning = (name: string, failure: string | undefined): Fail
     exit: EXIT.failed,
   });
 
+export const guestRunning = (name: string): Failure =>
+  new Failure({
+    code: 'guest_running',
+    what: `guest ${name}`,
+    why: 'it runs',
+    hint: `'tpmux guest stop ${name}' stops it`,
+    exit: EXIT.failed,
+  });
+
+export const guestPresent = (name: string): Failure =>
+  new Failure({
+    code: 'guest_exists',
+    what: `importing guest ${name}`,
+    why: 'it is here already, and would be replaced',
+    hint: 'stop it and add --replace if that is wanted; all that it has now is lost then',
+    exit: EXIT.failed,
+  });
+
 export const badName = (name: string): Failure =>
   new Failure({
     code: 'bad_name',
@@ -44,6 +62,24 @@ export const portTaken = (name: string, port: number, by: string): Failure =>
     why: `port ${port.toString()} or the one after it is guest ${by}'s`,
     hint: 'choose another port',
     exit: EXIT.failed,
+  });
+
+export const lineTaken = (name: string, path: string, by: string): Failure =>
+  new Failure({
+    code: 'line_taken',
+    what: `creating guest ${name}`,
+    why: `${path} is guest ${by}'s`,
+    hint: 'name each line once',
+    exit: EXIT.failed,
+  });
+
+export const noDevices = (name: string, why: string): Failure =>
+  new Failure({
+    code: 'no_device',
+    what: `making a TPM device for guest ${name}`,
+    why,
+    hint: "load the kernel module: 'modprobe tpm_vtpm_proxy' (CONFIG_TCG_VTPM_PROXY); 'tpmux guest attach' shows other ways",
+    exit: EXIT.unsupported,
   });
 
 export const shuttingDown = (): Failure =>

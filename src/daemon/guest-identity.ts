@@ -2,19 +2,20 @@
 import * as v from 'valibot';
 import { EXIT, Failure } from '../failure.js';
 import type { GuestIdentity } from '../hardware/hardware.js';
+import { decodeSealedTo, encodeSealedTo, storedSealedTo } from './seal-to.js';
 
 const blob = v.pipe(v.string(), v.base64());
-const schema = v.strictObject({
-  version: v.literal(1),
-  rootPublic: blob,
-  rootPrivate: blob,
-  stateKeyPublic: blob,
-  stateKeyPrivate: blob,
-});
+const blobs = { rootPublic: blob, rootPrivate: blob, stateKeyPublic: blob, stateKeyPrivate: blob };
+/** Version 2 says whom the state key is sealed to; an identity that says nothing about that stays at version 1. */
+const schema = v.variant('version', [
+  v.strictObject({ version: v.literal(1), ...blobs }),
+  v.strictObject({ version: v.literal(2), ...blobs, sealedTo: storedSealedTo }),
+]);
 
-export function encodeIdentity(identity: GuestIdentity): Buffer {
-  const fields = Object.entries(identity).map(([name, value]) => [name, (value as Buffer).toString('base64')]);
-  return Buffer.from(JSON.stringify({ version: 1, ...Object.fromEntries(fields) }), 'utf8');
+export function encodeIdentity({ sealedTo, ...stored }: GuestIdentity): Buffer {
+  const fields = Object.fromEntries(Object.entries(stored).map(([name, value]) => [name, value.toString('base64')]));
+  const identity = sealedTo === undefined ? { version: 1, ...fields } : { version: 2, ...fields, sealedTo: encodeSealedTo(sealedTo) };
+  return Buffer.from(JSON.stringify(identity), 'utf8');
 }
 
 /** Throws a {@link Failure} if this is not an identity. */
@@ -28,12 +29,14 @@ export function decodeIdentity(guest: string, bytes: Buffer): GuestIdentity {
   const result = v.safeParse(schema, json);
   if (!result.success) throw damaged(guest, `${v.getDotPath(result.issues[0]) ?? ''}: ${result.issues[0].message}`);
   const { rootPublic, rootPrivate, stateKeyPublic, stateKeyPrivate } = result.output;
+  const sealedTo = result.output.version === 2 ? decodeSealedTo(result.output.sealedTo) : undefined;
   const bytesOf = (text: string): Buffer => Buffer.from(text, 'base64');
   return {
     rootPublic: bytesOf(rootPublic),
     rootPrivate: bytesOf(rootPrivate),
     stateKeyPublic: bytesOf(stateKeyPublic),
     stateKeyPrivate: bytesOf(stateKeyPrivate),
+    sealedTo,
   };
 }
 

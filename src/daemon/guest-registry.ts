@@ -1,8 +1,13 @@
 // All guests of the host.
 import { randomUUID } from 'node:crypto';
+import { parseRecoveryPublicKey, RecoveryKeyError, wrapSecret } from '../crypto/recovery-key.js';
+import { EXIT, Failure } from '../failure.js';
+import type { GuestListen, GuestMeta } from '../store/guest-meta.js';
+import { recoveryContext } from './backup.js';
 import { Guest, type GuestSurroundings } from './guest.js';
-import { guestExists, guestNotFound, portTaken, shuttingDown } from './guest-failures.js';
+import { guestExists, guestNotFound, guestPresent, shuttingDown } from './guest-failures.js';
 import { checkName } from './guest-name.js';
+import { checkClaims } from './listen-claims.js';
 
 /** What a new guest is to be. */
 export interface NewGuest {
@@ -11,15 +16,16 @@ export interface NewGuest {
   readonly policy?: string | undefined;
   /** Start it at once; default true. */
   readonly start?: boolean | undefined;
-  /** Data port on 127.0.0.1; the control channel is on the next port. */
-  readonly tcp?: number | undefined;
+  readonly listen?: GuestListen | undefined;
+  /** X25519 public key (PEM) whose holder may open backups without the chip. */
+  readonly recoveryKey?: string | undefined;
 }
 
 /** The guests of a host, by name. */
 export class GuestRegistry {
   private readonly guests = new Map<string, Guest>();
   /** Names that a create is at work on. */
-  private readonly reserved = new Map<string, number | undefined>();
+  private readonly reserved = new Map<string, GuestListen>();
   private closing = false;
 
   constructor(private readonly surroundings: GuestSurroundings) {
@@ -41,15 +47,41 @@ export class GuestRegistry {
   /** Makes a guest and starts it. If it cannot be started there is no new guest. */
   async create(wanted: NewGuest): Promise<Guest> {
     if (this.closing) throw shuttingDown();
-    const { name, policy, tcp } = wanted;
+    const { name, policy, listen = {} } = wanted;
     checkName(name);
     if (this.guests.has(name) || this.reserved.has(name)) throw guestExists(name);
-    this.checkPort(name, tcp);
+    checkClaims(name, listen, this.claims());
     if (policy !== undefined) this.surroundings.factory.checkPolicy(policy);
-    this.reserved.set(name, tcp);
+    const recoveryKey = wanted.recoveryKey === undefined ? undefined : readRecoveryKey(wanted.recoveryKey);
+    this.reserved.set(name, listen);
     try {
-      const guest = await this.provision(wanted);
+      const guest = await this.provision(wanted, recoveryKey);
       if (wanted.start !== false) await this.startOrRemove(guest);
+      this.guests.set(name, guest);
+      return guest;
+    } finally {
+      this.reserved.delete(name);
+    }
+  }
+
+  /**
+   * Puts a guest from elsewhere in its place; `write` stores it. With `replace` it may take the place of the same guest, which must
+   * be off.
+   */
+  async restore(meta: GuestMeta, replace: boolean, write: () => Promise<void>): Promise<Guest> {
+    if (this.closing) throw shuttingDown();
+    const { id, name, listen } = meta;
+    const present = this.list().find((guest) => guest.meta.id === id);
+    const damaged = this.surroundings.store.damagedGuests().some(({ guest }) => guest === id);
+    if (this.reserved.has(name) || (this.guests.has(name) && this.guests.get(name) !== present)) throw guestExists(name);
+    if ((present !== undefined || damaged) && !replace) throw guestPresent(present?.meta.name ?? name);
+    const others = this.claims().filter(([other]) => other !== present?.meta.name);
+    checkClaims(name, listen, others);
+    this.reserved.set(name, listen);
+    try {
+      await (present === undefined ? write() : present.giveWay(write));
+      if (present !== undefined) this.guests.delete(present.meta.name);
+      const guest = new Guest(meta, this.surroundings);
       this.guests.set(name, guest);
       return guest;
     } finally {
@@ -66,7 +98,7 @@ export class GuestRegistry {
   /** Starts the guests that are to run. One that fails keeps its reason; the others go on. */
   async resumeAll(): Promise<void> {
     for (const guest of this.list()) {
-      if (guest.meta.autostart) await guest.resume().catch(() => undefined);
+      if (guest.meta.autostart && !this.closing) await guest.resume().catch(() => undefined);
     }
   }
 
@@ -78,14 +110,25 @@ export class GuestRegistry {
     if (failed !== undefined) throw failed.reason;
   }
 
-  private async provision({ name, policy, tcp }: NewGuest): Promise<Guest> {
-    const { factory, store } = this.surroundings;
+  private async provision({ name, policy, listen = {} }: NewGuest, recoveryKey: Buffer | undefined): Promise<Guest> {
+    const { audit, factory, store } = this.surroundings;
     const id = randomUUID();
     const identity = await factory.provision(id);
-    const listen = tcp === undefined ? {} : { tcp };
     const meta = { id, name, created: new Date().toISOString(), policy: policy ?? null, listen, autostart: false };
-    await store.addGuest(meta, identity);
+    const detail = recoveryKey === undefined ? 'no recovery key' : `recovery key ${recoveryKey.toString('hex')}`;
+    await audit.note({ event: 'guest-created', guest: name, id, detail });
+    const recovery = recoveryKey === undefined ? null : await this.wrappedStateKey(meta, identity, recoveryKey);
+    await store.restoreGuest({ meta, identity, recovery, sealed: [] });
     return new Guest(meta, this.surroundings);
+  }
+
+  private async wrappedStateKey({ id, name }: GuestMeta, identity: Buffer, recoveryKey: Buffer): Promise<Buffer> {
+    const stateKey = await this.surroundings.factory.stateKey(name, identity);
+    try {
+      return wrapSecret(recoveryKey, stateKey, recoveryContext(id));
+    } finally {
+      stateKey.fill(0);
+    }
   }
 
   private async startOrRemove(guest: Guest): Promise<void> {
@@ -97,11 +140,22 @@ export class GuestRegistry {
     }
   }
 
-  private checkPort(name: string, port: number | undefined): void {
-    if (port === undefined) return;
-    const taken = [...this.guests.values()].map(({ meta }) => [meta.name, meta.listen.tcp] as const);
-    for (const [other, used] of [...taken, ...this.reserved]) {
-      if (used !== undefined && Math.abs(used - port) < 2) throw portTaken(name, port, other);
-    }
+  private claims(): (readonly [string, GuestListen])[] {
+    return [...[...this.guests.values()].map(({ meta }) => [meta.name, meta.listen] as const), ...this.reserved];
+  }
+}
+
+function readRecoveryKey(pem: string): Buffer {
+  try {
+    return parseRecoveryPublicKey(pem);
+  } catch (error) {
+    if (!(error instanceof RecoveryKeyError)) throw error;
+    throw new Failure({
+      code: 'bad_recovery_key',
+      what: 'reading the recovery key',
+      why: error.message,
+      hint: 'make a pair with: openssl genpkey -algorithm x25519 -out recovery.pem; openssl pkey -in recovery.pem -pubout -out recovery.pub',
+      exit: EXIT.usage,
+    });
   }
 }

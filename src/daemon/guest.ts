@@ -1,12 +1,18 @@
 // One guest: its life, with every operation after the one before it.
 import { join } from 'node:path';
-import { reasonOf } from '../failure.js';
+import { reasonOf, systemCode } from '../failure.js';
+import { createVtpmProxy, type VtpmProxy } from '../native/index.js';
 import type { GuestMeta } from '../store/guest-meta.js';
 import type { HostStore } from '../store/host-store.js';
 import { dataSocketPath, GuestEndpoint } from '../transport/guest-endpoint.js';
 import type { Rejection, TransportLimits } from '../transport/guest-link.js';
+import type { LinePlace } from '../transport/line.js';
+import type { LineView } from '../transport/line-server.js';
+import { consoleSocket } from '../transport/socket-line.js';
+import { tty } from '../transport/tty-line.js';
+import type { AuditSink } from './audit-log.js';
 import type { GuestFactory, OpenedGuest } from './guest-factory.js';
-import { guestNotFound, guestNotRunning } from './guest-failures.js';
+import { guestNotFound, guestNotRunning, guestRunning, noDevices } from './guest-failures.js';
 import type { Logger } from './logger.js';
 import { SerialQueue } from './serial-queue.js';
 
@@ -27,6 +33,12 @@ export interface GuestView {
   readonly socket: string;
   readonly control: string;
   readonly tcp: number | null;
+  /** Command port of the simulator's protocol; the platform port is the next one. */
+  readonly mssim: number | null;
+  /** Ttys and console sockets. */
+  readonly lines: readonly LineView[];
+  /** Path of its TPM device on the host, or null if none was asked for. */
+  readonly device: string | null;
   /** TCTI string for tpm2-tss programs. */
   readonly tcti: string;
   readonly connections: number;
@@ -37,6 +49,7 @@ export interface GuestSurroundings {
   readonly store: HostStore;
   readonly factory: GuestFactory;
   readonly log: Logger;
+  readonly audit: AuditSink;
   /** Directory of all guests' socket directories. */
   readonly directory: string;
   readonly limits: TransportLimits;
@@ -56,6 +69,9 @@ export class Guest {
   private readonly queue = new SerialQueue();
   private running: Running | undefined;
   private failure: string | undefined;
+  /** What was last noted in the audit log. */
+  private refusal: string | undefined;
+  private device: string | undefined;
   private removed = false;
 
   constructor(
@@ -110,10 +126,29 @@ export class Guest {
     });
   }
 
+  /** Runs `use` while the guest is off and cannot be started. Rejects with a {@link Failure} if it runs. */
+  whileOff<T>(use: () => Promise<T>): Promise<T> {
+    return this.queue.run(() => {
+      this.requirePresent();
+      if (this.running !== undefined) throw guestRunning(this.current.name);
+      return use();
+    });
+  }
+
+  /** As {@link whileOff}; afterwards this guest is no more, because `use` has put another in its place. */
+  giveWay(use: () => Promise<void>): Promise<void> {
+    return this.whileOff(async () => {
+      await use();
+      this.removed = true;
+    });
+  }
+
   /** Stops the guest and deletes all that is stored of it. */
   remove(): Promise<void> {
     return this.queue.run(async () => {
       this.requirePresent();
+      const { id, name } = this.current;
+      await this.host.audit.note({ event: 'guest-removed', guest: name, id });
       this.removed = true;
       await this.close();
       await this.host.store.removeGuest(this.current.id);
@@ -141,9 +176,46 @@ export class Guest {
       socket,
       control: `${socket}.ctrl`,
       tcp: listen.tcp ?? null,
+      mssim: listen.mssim ?? null,
+      lines: this.running?.endpoint.lineViews ?? this.linePlaces().map(({ kind, path }) => ({ kind, path, open: false, reason: null })),
+      device: this.device ?? null,
       tcti: `swtpm:path=${socket}`,
       connections: this.running?.endpoint.connectionCount ?? 0,
     };
+  }
+
+  /**
+   * Makes a TPM device on the host for the guest, until it stops; one that it has stays. Rejects with a {@link Failure} where the
+   * kernel has no module for that.
+   */
+  attachDevice(): Promise<void> {
+    return this.queue.run(async () => {
+      this.requirePresent();
+      this.opened();
+      if (this.device !== undefined) return;
+      const { fd, number } = this.makeDevice();
+      const path = `/dev/tpm${number.toString()}`;
+      await this.running?.endpoint.serveDevice(fd, () => {
+        if (this.device === path) this.device = undefined;
+      });
+      this.device = path;
+      this.host.log.info('device made', { guest: this.current.name, device: path });
+    });
+  }
+
+  private makeDevice(): VtpmProxy {
+    try {
+      return createVtpmProxy();
+    } catch (error) {
+      const code = systemCode(error) ?? reasonOf(error);
+      const missing = ['ENOENT', 'ENXIO', 'ENODEV', 'ENOTTY'].includes(code);
+      throw noDevices(this.current.name, missing ? 'the kernel has no /dev/vtpmx' : `/dev/vtpmx cannot be used: ${code}`);
+    }
+  }
+
+  private linePlaces(): LinePlace[] {
+    const { serial = [], consoleSockets = [] } = this.current.listen;
+    return [...serial.map(tty), ...consoleSockets.map(consoleSocket)];
   }
 
   private get directory(): string {
@@ -171,8 +243,19 @@ export class Guest {
     } catch (error) {
       this.failure = reasonOf(error);
       this.host.log.error('guest could not be started', { guest: this.current.name, reason: this.failure });
+      await this.noteRefusal(this.failure);
       throw error;
     }
+  }
+
+  /** Once for each reason. A log that cannot be written does not hide it. */
+  private async noteRefusal(detail: string): Promise<void> {
+    if (this.refusal === detail) return;
+    this.refusal = detail;
+    const { id, name } = this.current;
+    await this.host.audit.note({ event: 'guest-refused', guest: name, id, detail }).catch((error: unknown) => {
+      this.host.log.error('a refusal could not be noted', { guest: name, reason: reasonOf(error) });
+    });
   }
 
   private async openAndListen(): Promise<Running> {
@@ -189,6 +272,14 @@ export class Guest {
         limits,
         directory: this.directory,
         tcpPort: this.current.listen.tcp,
+        mssimPort: this.current.listen.mssim,
+        lines: this.linePlaces(),
+        onLineChange: ({ kind, path, open, reason }) => {
+          this.host.log[reason === null ? 'info' : 'warn']('line', { guest: name, kind, path, open, reason });
+        },
+        onRefusedState: (part, reason) => {
+          this.host.log.error('a state blob was refused', { guest: name, part, reason });
+        },
         onRejection: (reason) => {
           this.rejections.set(reason, (this.rejections.get(reason) ?? 0) + 1);
           this.host.log.debug('connection ended', { guest: name, reason });

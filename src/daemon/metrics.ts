@@ -1,5 +1,6 @@
 // Prometheus metrics, read from where the numbers live at each scrape.
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import { CHIP_STATES } from '../hardware/chip-health.js';
 import type { ChipView } from './chip-view.js';
 import type { GuestState } from './guest.js';
 import type { GuestRegistry } from './guest-registry.js';
@@ -88,6 +89,16 @@ function addChipCommands(registry: Registry, chip: ChipView): void {
     collect() {
       this.reset();
       for (const { command, chipMilliseconds } of chip.counters()) this.inc({ command }, chipMilliseconds / 1000);
+    },
+  });
+  new Gauge({
+    name: 'tpmux_chip_state',
+    help: '1 for the state that the chip is in',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      const { state: now } = chip.condition();
+      for (const state of CHIP_STATES) this.set({ state }, state === now ? 1 : 0);
     },
   });
   new Gauge({

@@ -1,13 +1,28 @@
 // The control API's resources.
 import * as v from 'valibot';
 import { EXIT, Failure } from '../failure.js';
+import { guestListen } from '../store/guest-meta.js';
+import type { AuditLog } from './audit-log.js';
+import { BACKUP_ROUTES } from './backup-routes.js';
+import { badRequest } from './bad-request.js';
 import type { ChipView } from './chip-view.js';
+import { PCR_BANKS } from './config.js';
+import type { GuestBackups } from './guest-backups.js';
 import type { GuestRegistry } from './guest-registry.js';
+import { pcrLogView } from './pcr-log-view.js';
+import { PROPERTY_ROUTES } from './property-routes.js';
+import type { PropertyService } from './property-service.js';
+import { pcrChoice } from './seal-to.js';
 
 /** What the API shows and changes. */
 export interface ApiSubject {
   readonly guests: GuestRegistry;
+  readonly backups: GuestBackups;
+  readonly audit: AuditLog;
+  /** Why the store cannot be written at present; undefined if it can. */
+  readonly storeFailure: () => string | undefined;
   readonly chip: ChipView;
+  readonly properties: PropertyService;
   readonly stateDir: string;
   readonly runDir: string;
   readonly started: Date;
@@ -35,13 +50,18 @@ const newGuest = v.strictObject({
   name: v.string(),
   policy: v.optional(v.string()),
   start: v.optional(v.boolean()),
-  tcp: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65534))),
+  /** X25519 public key in PEM. */
+  recoveryKey: v.optional(v.string()),
+  ...guestListen.entries,
 });
 
 /** All resources below /v1. */
 export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/status', run: status },
+  ...BACKUP_ROUTES,
   { method: 'GET', path: '/v1/doctor', run: ({ chip }) => ({ checks: chip.check() }) },
+  { method: 'POST', path: '/v1/host/reseal', run: ({ chip }) => chip.host.reseal() },
+  { method: 'POST', path: '/v1/host/policy-digest', run: policyDigest },
   { method: 'GET', path: '/v1/guests', run: ({ guests }) => ({ guests: guests.list().map((guest) => guest.view()) }) },
   { method: 'POST', path: '/v1/guests', status: 201, run: create },
   { method: 'GET', path: '/v1/guests/:name', run: ({ guests }, { name }) => guests.get(name).view() },
@@ -62,7 +82,18 @@ export const ROUTES: readonly Route[] = [
       return guest.view();
     },
   })),
+  {
+    method: 'POST',
+    path: '/v1/guests/:name/device',
+    run: async ({ guests }, { name }) => {
+      const guest = guests.get(name);
+      await guest.attachDevice();
+      return guest.view();
+    },
+  },
+  ...PROPERTY_ROUTES,
   { method: 'GET', path: '/v1/guests/:name/pcrs', run: pcrs },
+  { method: 'GET', path: '/v1/guests/:name/pcr-log', run: ({ guests }, { name }) => pcrLogView(name, guests.get(name).opened().pcrLog()) },
   {
     method: 'GET',
     path: '/v1/guests/:name/counters',
@@ -70,7 +101,8 @@ export const ROUTES: readonly Route[] = [
   },
 ];
 
-function status({ guests, chip, stateDir, runDir, started }: ApiSubject): unknown {
+async function status({ guests, chip, storeFailure, stateDir, runDir, started }: ApiSubject): Promise<unknown> {
+  const { state, since, reason } = await chip.currentCondition();
   const { manufacturer, vendor, firmware, specification } = chip.info;
   const views = guests.list().map((guest) => guest.view());
   return {
@@ -78,7 +110,20 @@ function status({ guests, chip, stateDir, runDir, started }: ApiSubject): unknow
     started: started.toISOString(),
     stateDir,
     runDir,
-    tpm: { tcti: chip.tcti, embedded: chip.embedded, manufacturer, vendor, firmware, specification, pendingJobs: chip.pending() },
+    tpm: {
+      tcti: chip.tcti,
+      embedded: chip.embedded,
+      state,
+      since: since.toISOString(),
+      reason,
+      manufacturer,
+      vendor,
+      firmware,
+      specification,
+      pendingJobs: chip.pending(),
+    },
+    store: { state: storeFailure() === undefined ? 'ok' : 'failing', reason: storeFailure() ?? null },
+    rollback: chip.rollback(),
     guests: {
       total: views.length,
       running: views.filter(({ state }) => state === 'running').length,
@@ -93,7 +138,8 @@ async function create({ guests }: ApiSubject, { body }: ApiRequest): Promise<unk
     const [issue] = result.issues;
     throw badRequest(`${v.getDotPath(issue) ?? 'the body'}: ${issue.message}`);
   }
-  const guest = await guests.create(result.output);
+  const { name, policy, start, recoveryKey, ...listen } = result.output;
+  const guest = await guests.create({ name, policy, start, recoveryKey, listen });
   return guest.view();
 }
 
@@ -114,13 +160,21 @@ function pcrs({ guests }: ApiSubject, { name, query }: ApiRequest): unknown {
   return { guest: name, banks: Object.fromEntries(shown.map(({ bank, values }) => [bank, values.map((value) => value.toString('hex'))])) };
 }
 
-/** A request that the API cannot take. */
-export function badRequest(why: string): Failure {
-  return new Failure({
-    code: 'bad_request',
-    what: 'request to the daemon',
-    why,
-    hint: 'use a tpmux command of the same version',
-    exit: EXIT.usage,
-  });
+const policyRequest = v.strictObject({
+  bank: v.picklist(PCR_BANKS),
+  pcrs: v.pipe(v.array(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(23))), v.minLength(1)),
+  /** Values by index, hexadecimal. */
+  values: v.optional(v.record(v.pipe(v.string(), v.regex(/^\d{1,2}$/)), v.pipe(v.string(), v.hexadecimal()))),
+});
+
+async function policyDigest({ chip }: ApiSubject, { body }: ApiRequest): Promise<unknown> {
+  const result = v.safeParse(policyRequest, body);
+  if (!result.success) {
+    const [issue] = result.issues;
+    throw badRequest(`${v.getDotPath(issue) ?? 'the body'}: ${issue.message}`);
+  }
+  const { bank, pcrs: indices, values = {} } = result.output;
+  const choice = pcrChoice(bank, indices);
+  const future = new Map(Object.entries(values).map(([index, value]) => [Number(index), Buffer.from(value, 'hex')] as const));
+  return { bank, pcrs: choice.pcrs, ...(await chip.host.policyDigest(choice, future)) };
 }

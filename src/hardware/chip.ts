@@ -4,65 +4,33 @@ import { decodeResponseParameters, encodeParameters, type Command, type Request,
 import { FlushContext, GetCapability, SelfTest, StartAuthSession, Startup } from '../tpm/commands/index.js';
 import { HANDLE_RANGE, TPM_CAP, TPM_RS, TPM_SU, TPMA_SESSION } from '../tpm/constants/index.js';
 import { baseCode, TPM_RC } from '../tpm/response-code.js';
-import { ChipUsage, type Account } from './account.js';
+import { Account, ChipUsage, HOST_ACCOUNT_NAME } from './account.js';
+import {
+  chooseAuthorizations,
+  handleName,
+  isOutOfSessions,
+  isOutOfSlots,
+  isSessionLost,
+  sessionNumber,
+  type Authorization,
+  type ExecuteOptions,
+} from './authorization.js';
+import {
+  connectWithin,
+  DEFAULT_PATIENCE,
+  patienceFor,
+  PROBE_ANSWER,
+  type ChipLog,
+  type ChipOpenOptions,
+  type ChipPatience,
+  type ChipTransport,
+} from './chip-connection.js';
+import { ChipHealer } from './chip-healer.js';
+import { ChipHealth, type ChipCondition } from './chip-health.js';
 import type { ChipSession, PendingAuthorization } from './chip-session.js';
-import { ChipError, ChipResponseForged, ChipRestarted, ChipUnavailable } from './errors.js';
+import { ChipCleared, ChipError, ChipResponseForged, ChipRestarted, ChipUnavailable, isChipFailure } from './errors.js';
 import { decodeResponse, encodeCommand, responseCode, type AuthCommand, type AuthResponse } from './frame.js';
 
-/** A connection to a chip: whole command frames in, whole response frames out, one at a time. */
-export interface ChipTransport {
-  /** Rejects when there is no answer within `timeout` milliseconds. */
-  transceive(command: Buffer, timeout: number): Promise<Buffer>;
-  close(): void | Promise<void>;
-}
-
-/** Where the chip's troubles are told; a winston logger is one. */
-export interface ChipLog {
-  info(message: string): unknown;
-  warn(message: string): unknown;
-}
-
-/** How one handle of a command is authorised, or how a command that needs no authorisation is protected. */
-export type Authorization =
-  /** The long-lived session; `authValue` is undefined where it only protects the command. */
-  | { readonly kind: 'session'; readonly authValue: Buffer | undefined }
-  /** A password, in clear on the bus. */
-  | { readonly kind: 'password'; readonly authValue: Buffer }
-  /** A policy session of the caller's that is neither salted nor bound and whose policy asks for no authValue. */
-  | { readonly kind: 'policy'; readonly handle: number };
-
-/** How a command is executed. */
-export interface ExecuteOptions {
-  /** Who pays. */
-  readonly account: Account;
-  /** Names of the handles, in order; a handle that is its own Name (permanent, PCR, session) is left undefined. */
-  readonly names?: readonly (Buffer | undefined)[];
-  /** Authorisation value of the first handle that needs one (default: empty); it goes into the long-lived session's HMAC. */
-  readonly authValue?: Buffer;
-  /** Instead of {@link authValue}: what each handle that needs authorisation gets, then further sessions. */
-  readonly authorizations?: readonly Authorization[];
-  /** Puts a command that needs no authorisation into the long-lived session. */
-  readonly protect?: boolean;
-}
-
-/** How {@link Chip.open} treats the chip. */
-export interface ChipOpenOptions {
-  /** Flush transient objects and loaded sessions, which a run that was killed may have left; saved sessions stay. */
-  readonly clean: boolean;
-  readonly patience?: Partial<ChipPatience> | undefined;
-}
-
-/** How long to wait for a chip that is busy or gone, in milliseconds. */
-export interface ChipPatience {
-  /** For a command that the chip answers with "try again". */
-  readonly busy: number;
-  /** For the chip to accept a connection again. */
-  readonly reconnect: number;
-  /** For the answer to one command; making an RSA key takes some chips a minute. */
-  readonly answer: number;
-}
-
-const DEFAULT_PATIENCE: ChipPatience = { busy: 20_000, reconnect: 10_000, answer: 300_000 };
 const EMPTY = Buffer.alloc(0);
 const FIRST_DELAY = 2;
 const LONGEST_DELAY = 250;
@@ -79,17 +47,26 @@ interface Prepared {
  * {@link session} and their responses are verified. Callers take turns ({@link ChipScheduler}); nothing here queues.
  *
  * A chip that is busy is asked again; one that was restarted is started up, its left-over objects and sessions are flushed, and the
- * command rejects with {@link ChipRestarted}: whoever loaded what it refers to loads it again.
+ * command rejects with {@link ChipRestarted}: whoever loaded what it refers to loads it again. One that stays away, has failed or is
+ * not the right one any more is left alone: commands reject at once, and it is probed in the background until it can be used again.
  */
 export class Chip {
   /** All that the chip did since {@link open}. */
-  readonly usage = new ChipUsage();
+  usage = new ChipUsage();
+  /** Whether the chip can be used. */
+  readonly health: ChipHealth;
   /** The session that authorises commands; before it is set they are authorised with passwords. */
   session: ChipSession | undefined;
   /** Frees an object slot when the chip has none left; false if it cannot. */
   relieve: ((account: Account) => Promise<boolean>) | undefined;
   /** Told when the chip lost its handles; `reset` if it was reset, so that saved contexts are void too. */
   onLost: ((reset: boolean) => void) | undefined;
+  /** Rejects with {@link ChipCleared} if this is not the chip that it was; asked whenever a chip comes back, and by {@link examine}. */
+  verify: ((chip: Chip, account: Account) => Promise<void>) | undefined;
+  /** Told when {@link health} changes. */
+  onHealth: ((condition: ChipCondition) => void) | undefined;
+  /** When the chip answered last; `performance.now()`. */
+  lastAnswer = performance.now();
 
   private readonly connect: () => Promise<ChipTransport>;
   private readonly log: ChipLog;
@@ -97,11 +74,13 @@ export class Chip {
   private transport: ChipTransport | undefined;
   private recovering = false;
   private closed = false;
+  private readonly healer = new ChipHealer(() => this.probe());
 
   private constructor(connect: () => Promise<ChipTransport>, log: ChipLog, patience: ChipPatience) {
     this.connect = connect;
     this.log = log;
     this.patience = patience;
+    this.health = new ChipHealth(log, (condition) => this.onHealth?.(condition));
   }
 
   /**
@@ -126,7 +105,8 @@ export class Chip {
 
   /**
    * Executes one command. Rejects with {@link ChipError} if the chip refuses it, {@link ChipRestarted} if the chip lost its
-   * handles, {@link ChipUnavailable} if it is gone, {@link ChipResponseForged} if the response does not verify.
+   * handles, {@link ChipUnavailable} if it is gone, {@link ChipCleared} if it is not the right one any more, {@link ChipFailing} if
+   * it has failed, {@link ChipResponseForged} if the response does not verify.
    * Byte fields of the result are views into a buffer that is the caller's alone.
    */
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any command there is
@@ -155,9 +135,26 @@ export class Chip {
     return this.recover(command, false, account);
   }
 
+  /**
+   * For who got an error that a chip gives that was cleared or has failed: rejects with {@link ChipCleared} or {@link ChipFailing} if
+   * that is so, and resolves if it is not. Part of a job.
+   */
+  async examine(account: Account): Promise<void> {
+    if (this.verify === undefined || this.recovering || !this.health.isWell) return;
+    try {
+      await this.verify(this, account);
+    } catch (error) {
+      if (error instanceof ChipRestarted) return;
+      if (!(error instanceof ChipCleared) && !isChipFailure(error)) throw error;
+      await this.fallIll(error);
+      this.health.require();
+    }
+  }
+
   /** Closes the connection; what is in the chip stays there. */
   async close(): Promise<void> {
     this.closed = true;
+    this.healer.stop();
     await this.disconnect();
   }
 
@@ -250,10 +247,17 @@ export class Chip {
 
   private async exchange(command: string, frame: Buffer, account: Account): Promise<Buffer> {
     if (this.closed) throw new ChipUnavailable('the connection to the TPM is closed');
+    if (!this.health.isWell) {
+      await this.healer.hurry();
+      this.health.require();
+      throw new ChipRestarted(command, false);
+    }
     if (this.transport === undefined) return await this.recover(command, false, account);
     const start = performance.now();
     try {
-      return await this.transport.transceive(frame, this.patience.answer);
+      const response = await this.transport.transceive(frame, this.patienceFor(frame));
+      this.lastAnswer = performance.now();
+      return response;
     } catch (error) {
       this.log.warn(`the connection to the TPM failed during ${command}: ${reason(error)}`);
       await this.disconnect();
@@ -265,6 +269,11 @@ export class Chip {
     }
   }
 
+  private patienceFor(frame: Buffer): number {
+    const usual = patienceFor(this.patience, frame);
+    return this.recovering ? Math.min(usual, PROBE_ANSWER) : usual;
+  }
+
   /** Makes a chip that was restarted usable again, then tells the caller so. */
   private async recover(command: string, maybeExecuted: boolean, account: Account): Promise<never> {
     if (this.recovering) throw new ChipUnavailable(`the TPM went away during ${command}`);
@@ -272,21 +281,28 @@ export class Chip {
     try {
       this.session?.reset();
       this.onLost?.(false);
-      if (this.transport === undefined) await this.reconnect();
-      await this.startOver(account);
+      await this.restore(account);
+    } catch (error) {
+      await this.fallIll(error);
+      this.health.require();
+      throw error;
     } finally {
       this.recovering = false;
     }
     throw new ChipRestarted(command, maybeExecuted);
   }
 
-  private async reconnect(): Promise<void> {
+  /** Connects if need be, starts over and makes sure that it is the right chip; again and again until patience ends. */
+  private async restore(account: Account): Promise<void> {
     const patienceEnds = performance.now() + this.patience.reconnect;
     for (let delay = FIRST_DELAY * 5; ; delay = Math.min(delay * 2, LONGEST_DELAY)) {
       try {
-        this.transport = await this.connect();
+        this.transport ??= await connectWithin(this.connect, Math.max(patienceEnds - performance.now(), PROBE_ANSWER));
+        await this.startOver(account);
         return;
       } catch (error) {
+        if (error instanceof ChipCleared || error instanceof ChipError) throw error;
+        await this.disconnect();
         if (performance.now() + delay > patienceEnds || this.closed) {
           throw new ChipUnavailable(`cannot connect to the TPM again: ${reason(error)}`, { cause: error });
         }
@@ -295,6 +311,41 @@ export class Chip {
     }
   }
 
+  /** Leaves the chip alone and probes it in the background. */
+  private async fallIll(error: unknown): Promise<void> {
+    this.session?.reset();
+    this.onLost?.(false);
+    await this.disconnect();
+    this.health.ill(error);
+    this.healer.start();
+  }
+
+  private async probe(): Promise<boolean> {
+    const twin = this.twin();
+    try {
+      await twin.restore(new Account(HOST_ACCOUNT_NAME, 'recovery'));
+      if (this.closed) throw new ChipUnavailable('the connection to the TPM is closed');
+      this.transport = twin.transport;
+      this.health.recovered();
+      return true;
+    } catch (error) {
+      await twin.disconnect();
+      if (!this.closed) this.health.ill(error);
+      return false;
+    }
+  }
+
+  /** Another way to the same chip, to find out whether it can be used, while nobody uses this one. */
+  private twin(): Chip {
+    const twin = new Chip(this.connect, { info: () => undefined, warn: () => undefined }, { ...this.patience, reconnect: 0 });
+    twin.usage = this.usage;
+    twin.recovering = true;
+    twin.verify = this.verify;
+    twin.onLost = this.onLost;
+    return twin;
+  }
+
+  /** Starts the TPM up if nobody has, takes out what a killed run left (`clean`), and makes sure that it is the right one. */
   private async startOver(account: Account, clean = true): Promise<void> {
     const wasRecovering = this.recovering;
     this.recovering = true;
@@ -306,6 +357,8 @@ export class Chip {
       for (const { first } of clean ? [HANDLE_RANGE.TRANSIENT, HANDLE_RANGE.HMAC_SESSION] : []) {
         for (const handle of await this.handles(first, account)) await this.execute(FlushContext, { flushHandle: handle }, { account });
       }
+      // A key at a persistent handle needs a free slot too, so this comes last.
+      await this.verify?.(this, account);
     } finally {
       this.recovering = wasRecovering;
     }
@@ -335,43 +388,6 @@ export class Chip {
       this.log.warn(`closing the connection to the TPM failed: ${reason(error)}`);
     }
   }
-}
-
-function chooseAuthorizations(of: Command, options: ExecuteOptions, hasSession: boolean): readonly Authorization[] {
-  if (options.authorizations !== undefined) return options.authorizations;
-  const needed = of.handleList.filter(([, field]) => field.role !== undefined).length;
-  if (needed === 0) return options.protect === true && hasSession ? [{ kind: 'session', authValue: undefined }] : [];
-  const authValue = options.authValue ?? EMPTY;
-  const others = Array.from({ length: needed - 1 }, (): Authorization => ({ kind: 'password', authValue: EMPTY }));
-  return [{ kind: hasSession ? 'session' : 'password', authValue }, ...others];
-}
-
-/** Index of the long-lived session among the command's, if `code` is about it. */
-function sessionNumber(code: number, auths: Prepared['auths']): number | undefined {
-  const index = auths.findIndex((pending) => pending !== undefined);
-  return index >= 0 && (code & 0xf80) === 0x880 + ((index + 1) << 8) ? index : undefined;
-}
-
-/** Whether the chip does not have the session: it was reset and started up behind our back, or somebody flushed all. */
-function isSessionLost(code: number, auths: Prepared['auths']): boolean {
-  const index = auths.findIndex((pending) => pending !== undefined);
-  if (index >= 0 && code === TPM_RC.REFERENCE_S0 + index) return true;
-  const base = baseCode(code);
-  return sessionNumber(code, auths) !== undefined && (base === TPM_RC.HANDLE || base === TPM_RC.VALUE);
-}
-
-function handleName(handle: number): Buffer {
-  const name = Buffer.allocUnsafe(4);
-  name.writeUInt32BE(handle);
-  return name;
-}
-
-function isOutOfSlots(code: number): boolean {
-  return code === TPM_RC.OBJECT_MEMORY || code === TPM_RC.OBJECT_HANDLES;
-}
-
-function isOutOfSessions(code: number): boolean {
-  return code === TPM_RC.SESSION_MEMORY || code === TPM_RC.SESSION_HANDLES || code === TPM_RC.CONTEXT_GAP;
 }
 
 function reason(error: unknown): string {

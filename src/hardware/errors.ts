@@ -1,5 +1,5 @@
 // What can go wrong with the chip.
-import { baseCode, describeResponseCode } from '../tpm/response-code.js';
+import { baseCode, describeResponseCode, TPM_RC } from '../tpm/response-code.js';
 
 /** The chip answered a command with an error that tpmux could not get around. */
 export class ChipError extends Error {
@@ -38,6 +38,16 @@ export class ChipUnavailable extends Error {
   override readonly name = 'ChipUnavailable';
 }
 
+/** The chip was cleared, or another one is in its place: the keys of the host are gone from it. Nothing is made anew. */
+export class ChipCleared extends Error {
+  override readonly name = 'ChipCleared';
+}
+
+/** The chip says that it has failed. */
+export class ChipFailing extends Error {
+  override readonly name = 'ChipFailing';
+}
+
 /** A response was not what the chip sent: wrong HMAC, or not a TPM response at all. */
 export class ChipResponseForged extends Error {
   override readonly name = 'ChipResponseForged';
@@ -50,4 +60,19 @@ export class ChipResponseForged extends Error {
 /** The chip is not in the state that tpmux needs; the message says what to do. */
 export class HostKeyError extends Error {
   override readonly name = 'HostKeyError';
+}
+
+/** The chip does not unseal a state key, because the host's PCRs are not the approved ones. */
+export class HostPolicyError extends Error {
+  override readonly name = 'HostPolicyError';
+}
+
+/** Whether `error` says that the chip cannot be used at all: it is gone, not the right one, or has failed. */
+export function isChipGone(error: unknown): boolean {
+  return error instanceof ChipUnavailable || error instanceof ChipCleared || error instanceof ChipFailing || error instanceof ChipRestarted;
+}
+
+/** Whether the chip says that it has failed. */
+export function isChipFailure(error: unknown): boolean {
+  return error instanceof ChipFailing || (error instanceof ChipError && error.code === TPM_RC.FAILURE);
 }

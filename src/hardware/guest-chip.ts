@@ -10,6 +10,7 @@ import type { Account } from './account.js';
 import type { ChipInfo } from './chip-info.js';
 import { createUnder, importUnder, loadable, type KeyBlobs } from './create-key.js';
 import { extractSecret } from './extract-secret.js';
+import { isChipGone } from './errors.js';
 import type { ChipJobs } from './jobs.js';
 import type { LoadableKey } from './slots.js';
 
@@ -101,13 +102,21 @@ export class GuestChip {
     return jobs.run(account, () => jobs.slots.use(key, account, (handle) => extractSecret(jobs.chip, account, key, handle)));
   }
 
-  /** Removes the guest's keys from the chip and forgets the authorisation value. The object is not used after that. */
+  /**
+   * Removes the guest's keys from the chip and forgets the authorisation value. The object is not used after that. A chip that is
+   * gone has nothing that could be removed: it is emptied when it comes back.
+   */
   async close(): Promise<void> {
     const { jobs, account, root } = this;
     const prefix = `${root.name.toString('hex')}/`;
-    await jobs.run(account, () => jobs.slots.discard((key) => key.id === root.id || key.id.startsWith(prefix), account));
-    jobs.slots.forgetContexts(prefix);
-    this.authValue.fill(0);
+    try {
+      await jobs.run(account, () => jobs.slots.discard((key) => key.id === root.id || key.id.startsWith(prefix), account));
+    } catch (error) {
+      if (!isChipGone(error)) throw error;
+    } finally {
+      jobs.slots.forgetContexts(prefix);
+      this.authValue.fill(0);
+    }
   }
 
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any command there is

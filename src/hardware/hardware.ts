@@ -1,23 +1,30 @@
 // The hardware TPM of this host, shared by all guests.
 import { randomBytes } from 'node:crypto';
 import { Tcti } from '../native/index.js';
-import { GetRandom, Unseal } from '../tpm/commands/index.js';
+import { GetRandom } from '../tpm/commands/index.js';
 import { nameOfPublic } from '../tpm/name.js';
 import { TPM_RC } from '../tpm/response-code.js';
 import { Account, HOST_ACCOUNT_NAME, type CommandCounter } from './account.js';
 import { readChipInfo, type ChipInfo } from './chip-info.js';
+import type { ChipCondition } from './chip-health.js';
 import { ChipSession } from './chip-session.js';
-import { Chip, type ChipLog, type ChipPatience, type ChipTransport } from './chip.js';
+import { Chip } from './chip.js';
+import type { ChipLog, ChipPatience, ChipTransport } from './chip-connection.js';
 import { createUnder, loadable, type KeyBlobs } from './create-key.js';
-import { ChipError, HostKeyError } from './errors.js';
+import { ChipError, HostKeyError, isChipGone } from './errors.js';
 import { GuestChip } from './guest-chip.js';
-import { DEFAULT_HOST_ROOT_HANDLE, openHostRoot, type HostRecords, type HostRoot } from './host-keys.js';
+import { DEFAULT_HOST_ROOT_HANDLE, openHostRoot, verifyHostRoot, type HostRecords, type HostRoot } from './host-keys.js';
+import type { ApprovedPolicy, SealedTo } from './host-policy.js';
 import { ChipJobs } from './jobs.js';
 import { FifoScheduler, type ChipScheduler } from './scheduler.js';
 import { SlotCache, type LoadableKey, type SlotCounters } from './slots.js';
-import { authorizedPolicyDigest, guestRootTemplate, migrationPolicyRef, MIGRATION_AUTHORITY_TEMPLATE, sealedPublic } from './templates.js';
+import { StateKeys, type SealOptions } from './state-keys.js';
+import { authorizedPolicyDigest, guestRootTemplate, migrationPolicyRef, MIGRATION_AUTHORITY_TEMPLATE } from './templates.js';
 
 const STATE_KEY_SIZE = 32;
+/** How often a chip that nobody uses is looked after, and what is not lately any more, in milliseconds. */
+const WATCH_INTERVAL = 30_000;
+const QUIET = 1_000;
 const NO_DATA = Buffer.alloc(0);
 
 /** How to reach and use the chip. */
@@ -30,6 +37,10 @@ export interface HardwareOptions {
   readonly ownerAuth?: Buffer;
   /** What {@link Hardware.hostRecords} was when the state was made; undefined at the first start. */
   readonly hostRecords?: HostRecords | undefined;
+  /** Whom the state keys of new guests are sealed to; default: nobody in particular. */
+  readonly sealTo?: SealedTo | undefined;
+  /** What the authority has signed so far; read at each use. */
+  readonly approvedPolicies?: () => Promise<readonly ApprovedPolicy[]>;
   readonly scheduler?: ChipScheduler;
   readonly patience?: Partial<ChipPatience> | undefined;
 }
@@ -40,6 +51,8 @@ export interface GuestIdentity {
   readonly rootPrivate: Buffer;
   readonly stateKeyPublic: Buffer;
   readonly stateKeyPrivate: Buffer;
+  /** Whom the state key is sealed to; absent if to nobody in particular. */
+  readonly sealedTo?: SealedTo | undefined;
 }
 
 /** A guest that is opened: its share of the chip. */
@@ -73,14 +86,39 @@ export class Hardware {
   readonly migrationAuthority: LoadableKey;
   /** Housekeeping is charged here. */
   readonly hostAccount: Account;
+  private readonly stateKeys: StateKeys;
+  private readonly watch: NodeJS.Timeout;
 
-  private constructor(parts: Pick<Hardware, 'hostRecords' | 'info' | 'jobs' | 'hostRoot' | 'migrationAuthority' | 'hostAccount'>) {
+  private constructor(
+    parts: Pick<Hardware, 'hostRecords' | 'info' | 'jobs' | 'hostRoot' | 'migrationAuthority' | 'hostAccount'>,
+    seal: SealOptions,
+  ) {
     this.hostRecords = parts.hostRecords;
     this.info = parts.info;
     this.jobs = parts.jobs;
     this.hostRoot = parts.hostRoot;
     this.migrationAuthority = parts.migrationAuthority;
     this.hostAccount = parts.hostAccount;
+    this.stateKeys = new StateKeys(this.jobs, seal);
+    this.watch = setInterval(() => void this.check(), WATCH_INTERVAL).unref();
+  }
+
+  /** The state of the chip as of its last command. */
+  get condition(): ChipCondition {
+    return this.jobs.chip.health.condition;
+  }
+
+  /** Told after each change of {@link condition}. */
+  set onCondition(listener: (condition: ChipCondition) => void) {
+    this.jobs.chip.onHealth = listener;
+  }
+
+  /** The state of the chip; makes sure that it is there, and the right one, if nothing was heard of it lately. Never rejects. */
+  async check(): Promise<ChipCondition> {
+    const { jobs, hostAccount } = this;
+    const isQuiet = jobs.scheduler.pending === 0 && performance.now() - jobs.chip.lastAnswer > QUIET;
+    if (isQuiet) await jobs.run(hostAccount, () => jobs.chip.examine(hostAccount)).catch(() => undefined);
+    return this.condition;
   }
 
   /**
@@ -118,18 +156,22 @@ export class Hardware {
       recordedName: options.hostRecords?.hostRootName,
     });
     chip.session = new ChipSession(hostRoot);
+    chip.verify = (which, account) => verifyHostRoot(which, account, hostRoot);
     const authority =
       options.hostRecords === undefined
         ? await createUnder(chip, hostAccount, hostRoot, MIGRATION_AUTHORITY_TEMPLATE)
         : recordedAuthority(options.hostRecords);
-    return new Hardware({
-      hostRecords: options.hostRecords ?? newRecords(hostRoot, authority),
-      info,
-      jobs: new ChipJobs(chip, slots, options.scheduler ?? new FifoScheduler()),
-      hostRoot,
-      migrationAuthority: loadable(authority, hostRoot),
-      hostAccount,
-    });
+    return new Hardware(
+      {
+        hostRecords: options.hostRecords ?? newRecords(hostRoot, authority),
+        info,
+        jobs: new ChipJobs(chip, slots, options.scheduler ?? new FifoScheduler()),
+        hostRoot,
+        migrationAuthority: loadable(authority, hostRoot),
+        hostAccount,
+      },
+      { to: options.sealTo, approved: options.approvedPolicies ?? (() => Promise.resolve([])) },
+    );
   }
 
   /**
@@ -142,41 +184,48 @@ export class Hardware {
     return jobs.run(hostAccount, async () => {
       const root = await createUnder(jobs.chip, hostAccount, hostRoot, guestRootTemplate(policy));
       const rootKey = loadable(root, hostRoot);
-      const stateKey = await jobs.slots.use(rootKey, hostAccount, (handle) => {
-        const sensitive = { authValue: NO_DATA, data: randomBytes(STATE_KEY_SIZE) };
-        const parent = { handle, name: rootKey.name };
-        return createUnder(jobs.chip, hostAccount, parent, sealedPublic(rootKey.publicArea), sensitive).finally(() => {
-          sensitive.data.fill(0);
-        });
-      });
-      return {
-        rootPublic: root.publicArea,
-        rootPrivate: root.privateBlob,
-        stateKeyPublic: stateKey.publicArea,
-        stateKeyPrivate: stateKey.privateBlob,
-      };
+      const data = randomBytes(STATE_KEY_SIZE);
+      try {
+        const stateKey = await this.stateKeys.seal(hostAccount, rootKey, data);
+        return { rootPublic: root.publicArea, rootPrivate: root.privateBlob, ...stateKey };
+      } finally {
+        data.fill(0);
+      }
     });
   }
 
   /**
    * Unseals a guest's state key and gives it its share of the chip.
-   * Rejects with {@link HostKeyError} if the identity is not one of this chip, or was changed.
+   * Rejects with {@link HostKeyError} if the identity is not one of this chip, or was changed; with `HostPolicyError` if the host is not
+   * one that the state key is sealed to.
    */
   async openGuest(identity: GuestIdentity, guestName: string): Promise<OpenGuest> {
-    const { jobs, hostRoot, info } = this;
+    const { jobs, info } = this;
     const account = new Account(guestName);
     const root = this.guestRoot(identity);
-    const stateKeyObject = loadable({ publicArea: identity.stateKeyPublic, privateBlob: identity.stateKeyPrivate }, root);
+    const stateKey = await this.unseal(account, root, identity, guestName);
+    return { stateKey, chip: new GuestChip(jobs, info, root, stateKey, account), account };
+  }
+
+  /** The identity with its state key sealed to whom new guests' are. Rejects as {@link openGuest}. */
+  async resealGuest(identity: GuestIdentity, guestName: string): Promise<GuestIdentity> {
+    const { jobs, hostAccount } = this;
+    const root = this.guestRoot(identity);
+    const stateKey = await this.unseal(hostAccount, root, identity, guestName);
     try {
-      const { outData } = await jobs.run(account, () =>
-        jobs.slots.use(stateKeyObject, account, (itemHandle) =>
-          jobs.chip.execute(Unseal, { itemHandle }, { account, names: [stateKeyObject.name] }),
-        ),
-      );
-      return { stateKey: outData, chip: new GuestChip(jobs, info, root, outData, account), account };
+      const sealed = await jobs.run(hostAccount, () => this.stateKeys.seal(hostAccount, root, stateKey));
+      return { rootPublic: identity.rootPublic, rootPrivate: identity.rootPrivate, ...sealed };
+    } finally {
+      stateKey.fill(0);
+    }
+  }
+
+  private async unseal(account: Account, root: LoadableKey, identity: GuestIdentity, guestName: string): Promise<Buffer> {
+    try {
+      return await this.stateKeys.unseal(account, root, identity);
     } catch (error) {
       if (!(error instanceof ChipError) || !isForeign(error)) throw error;
-      const where = `host root 0x${hostRoot.handle.toString(16)}`;
+      const where = `host root 0x${this.hostRoot.handle.toString(16)}`;
       throw new HostKeyError(
         `the keys of guest ${guestName} were not made by this TPM, or were changed: it refuses them below its ${where} ` +
           '(put the right state directory and TPM together, or migrate the guest instead of copying it)',
@@ -220,11 +269,14 @@ export class Hardware {
   /** Finishes the jobs that wait, takes all that is tpmux's out of the chip's memory and closes the connection. */
   async close(): Promise<void> {
     const { jobs, hostAccount } = this;
+    clearInterval(this.watch);
     try {
       await jobs.run(hostAccount, async () => {
         await jobs.slots.discard(() => true, hostAccount);
         await jobs.chip.session?.end(jobs.chip, hostAccount);
       });
+    } catch (error) {
+      if (!isChipGone(error)) throw error;
     } finally {
       await jobs.chip.close();
     }

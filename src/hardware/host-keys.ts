@@ -9,7 +9,7 @@ import { TPMT_PUBLIC, type TPMS_ECC_POINT } from '../tpm/structures/index.js';
 import type { Account } from './account.js';
 import { ChipSession } from './chip-session.js';
 import type { Chip } from './chip.js';
-import { ChipError, HostKeyError } from './errors.js';
+import { ChipCleared, ChipError, HostKeyError } from './errors.js';
 import type { PersistentKey } from './slots.js';
 import { HOST_ROOT_TEMPLATE, TEMPORARY_ROOT_TEMPLATE } from './templates.js';
 
@@ -48,6 +48,20 @@ export async function openHostRoot(chip: Chip, account: Account, options: HostRo
   const root = first === options.handle ? await readHostRoot(chip, account, options.handle) : await createHostRoot(chip, account, options);
   requireRecorded(root, options);
   return root;
+}
+
+/** Rejects with {@link ChipCleared} if the host root is not in the chip any more. */
+export async function verifyHostRoot(chip: Chip, account: Account, { handle, name }: HostRoot): Promise<void> {
+  const wayOut =
+    'the keys of its guests are lost unless the TPM that they were made in is put back; nothing was changed or made anew in this one';
+  try {
+    const { outPublic } = await chip.execute(ReadPublic, { objectHandle: handle }, { account });
+    if (nameOfPublic(outPublic).equals(name)) return;
+  } catch (error) {
+    if (!(error instanceof ChipError) || error.base !== TPM_RC.HANDLE) throw error;
+    throw new ChipCleared(`the TPM was cleared or replaced, or its key ${hex(handle)} removed: ${wayOut}`, { cause: error });
+  }
+  throw new ChipCleared(`the TPM was cleared or replaced, its key ${hex(handle)} is another one: ${wayOut}`);
 }
 
 async function readHostRoot(chip: Chip, account: Account, handle: number): Promise<HostRoot> {
@@ -125,7 +139,7 @@ function explainCreation(error: unknown, handle: number): unknown {
     case TPM_RC.BAD_AUTH:
     case TPM_RC.AUTH_FAIL:
       return new HostKeyError(
-        'the host root cannot be made: the owner authorisation of the TPM is wrong (configure the authorisation value of its owner hierarchy)',
+        'the host root cannot be made: the owner authorisation of the TPM is wrong (configure the authorisation value of its owner hierarchy: hardware.owner-auth-file)',
         because,
       );
     case TPM_RC.HIERARCHY:

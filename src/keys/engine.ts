@@ -1,5 +1,12 @@
 // Key engines: who holds a private key and computes with it.
-import type { TPMS_ECC_POINT, TPMT_PUBLIC, TPMT_RSA_DECRYPT, TPMT_SENSITIVE, TPMT_SIGNATURE, TPMT_SIG_SCHEME } from '../tpm/structures/index.js';
+import type {
+  TPMS_ECC_POINT,
+  TPMT_PUBLIC,
+  TPMT_RSA_DECRYPT,
+  TPMT_SENSITIVE,
+  TPMT_SIGNATURE,
+  TPMT_SIG_SCHEME,
+} from '../tpm/structures/index.js';
 
 /** The secret part of an object (Part 2, 12.3.2: `seedValue` and `sensitive`). */
 export interface SymmetricSecret {

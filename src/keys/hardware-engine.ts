@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { findCurve } from '../crypto/ecc-curves.js';
 import type { RandomBytes } from '../crypto/random.js';
-import type { ChipLog } from '../hardware/chip.js';
+import type { ChipLog } from '../hardware/chip-connection.js';
 import { ChipError, ChipRestarted, ChipUnavailable } from '../hardware/errors.js';
 import type { GuestChip } from '../hardware/guest-chip.js';
 import type { LoadableKey } from '../hardware/slots.js';

@@ -1,20 +1,27 @@
+import { hkdfSync } from 'node:crypto';
 import type { TPMT_PUBLIC } from '../tpm/structures/index.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { openPrivate, sealPrivate } from './blob.js';
+import { Cancellation, cancellableEngine, cancellableSoftware } from './cancellation.js';
 import type { KeyEngine, PrivatePart } from './engine.js';
 import type { SoftwareEngine } from './software.js';
 
 /** The keys of one guest: which engine holds a key, and what `TPM2B_PRIVATE` holds. */
 export class KeyManagement {
   readonly software: SoftwareEngine;
+  /** For the guest's command that runs: what it waits for can be given up. */
+  readonly cancellation = new Cancellation();
+  /** 32 bytes that protect the guest's state where it leaves the store. */
+  readonly stateBlobKey: Buffer;
   private readonly hardware: KeyEngine;
   private readonly blobKey: Buffer;
 
   /** @param blobKey 32 bytes from the guest's state key; what protects all `TPM2B_PRIVATE` of the guest */
   constructor(parts: { hardware: KeyEngine; software: SoftwareEngine; blobKey: Buffer }) {
-    this.hardware = parts.hardware;
-    this.software = parts.software;
+    this.hardware = cancellableEngine(parts.hardware, this.cancellation);
+    this.software = cancellableSoftware(parts.software, this.cancellation);
     this.blobKey = parts.blobKey;
+    this.stateBlobKey = Buffer.from(hkdfSync('sha256', parts.blobKey, Buffer.alloc(0), 'tpmux state blob', 32));
   }
 
   /** The engine for a new key that outlives a reset: the chip where it can hold the key, otherwise software. */

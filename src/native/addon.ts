@@ -18,14 +18,25 @@ export interface NativeTcti {
   abandon(): void;
 }
 
+/** native/watch.cc. A number below zero is `-errno`. */
+export interface NativeWatch {
+  error(): number;
+  descriptor(): number;
+  once(callback: () => void): number;
+  close(): void;
+}
+
 /** What the addon exports. A number below zero is `-errno`. */
 export interface NativeAddon {
   readonly Tcti: new () => NativeTcti;
+  readonly Watch: new (fd: number) => NativeWatch;
   recvWithFds(fd: number, maxBytes: number): { data: Buffer; fds: number[] } | number;
   sendWithFds(fd: number, data: Uint8Array, fds: readonly number[]): number;
   peerCredentials(fd: number): { pid: number; uid: number; gid: number } | number;
   socketPair(): [number, number] | number;
+  quickAck(fd: number): number;
   closeFd(fd: number): number;
+  vtpmProxyDevice(path: string): { fd: number; number: number; major: number; minor: number } | number;
   sendDatagram(path: string, data: Uint8Array, fds: readonly number[]): number;
 }
 

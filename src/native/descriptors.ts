@@ -75,6 +75,13 @@ export function socketPair(): [number, number] {
   return result;
 }
 
+/** Acknowledges what has come on the TCP socket `fd` now, rather than 40 ms later (`TCP_QUICKACK`). Throws as {@link recvWithFds}. */
+export function quickAck(fd: number): void {
+  checkFd(fd);
+  const result = addon().quickAck(fd);
+  if (result < 0) throw systemError(result, 'setsockopt');
+}
+
 /** Closes `fd`. Throws as {@link recvWithFds}. */
 export function closeFd(fd: number): void {
   checkFd(fd);

@@ -1,6 +1,8 @@
 // What Node lacks: the way to a TPM through tpm2-tss, descriptor passing, peer credentials, sd_notify.
-export { closeFd, MAX_MESSAGE_FDS, MAX_RECEIVE_BYTES, peerCredentials, recvWithFds, sendWithFds, socketPair } from './descriptors.js';
+export { closeFd, MAX_MESSAGE_FDS, MAX_RECEIVE_BYTES, peerCredentials, quickAck, recvWithFds, sendWithFds, socketPair } from './descriptors.js';
 export type { PeerCredentials, Received } from './descriptors.js';
 export { sdNotify } from './notify.js';
 export { MAX_FRAME_BYTES, Tcti } from './tcti.js';
 export { TctiError, TSS2_TCTI_RC } from './tcti-error.js';
+export { createVtpmProxy, type VtpmProxy } from './vtpmx.js';
+export { DescriptorWatch } from './watch.js';

@@ -1,43 +1,61 @@
-// The state of one host: one LMDB database below the state directory.
-import { chmod, mkdir, open as openFile, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
-import { open, type RootDatabase } from 'lmdb';
-import { reasonOf } from '../failure.js';
-import { databaseDamage } from './database-check.js';
+// The state of one host: one SQLite database below the state directory.
+import { chmod, mkdir, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { reasonOf, systemCode } from '../failure.js';
+import { Database, DatabaseError, makeDatabase, type Change } from './database.js';
 import { lockDirectory, type DirectoryLock } from './directory-lock.js';
-import { requireRoom, writeDurably } from './durable-write.js';
 import { decodeMeta, encodeMeta, type GuestMeta } from './guest-meta.js';
-import { GuestRecordStore, guestKeys, prefixRange } from './guest-record-store.js';
+import { GuestRecordStore, guestKeys } from './guest-record-store.js';
 import { StoreError } from './store-error.js';
 
 /** Version of the database's layout. A store of a newer version is refused. */
 export const STORE_VERSION = 1;
+/** Name of the database below the store's directory. */
+export const STORE_FILE = 'store.db';
 
 const VERSION_KEY = 'format';
 const HOST_PREFIX = 'host/';
-const GUEST_PREFIX = 'guest/';
+const META_KEY = /^guest\/([^/]+)\/meta$/s;
+/** What is in memory too: all but the encrypted records. */
+const CLEAR_KEY = /^(format|host\/.*|guest\/[^/]+\/(meta|identity|recovery|unused))$/s;
+
+/** A guest as it lies in the store: its encrypted records too, so that all can be put back as it was. */
+export interface StoredGuest {
+  readonly meta: GuestMeta;
+  readonly identity: Buffer;
+  /** The state key, wrapped for the holder of a recovery key; null if none was asked for. */
+  readonly recovery: Buffer | null;
+  /** The encrypted records with the head, by the rest of their key. */
+  readonly sealed: readonly (readonly [rest: string, value: Buffer])[];
+}
 
 /**
- * All durable state of one host. Every write resolves when it survives power loss: LMDB syncs the pages, then writes its meta page
- * with O_DSYNC, before the promise of the write resolves (`overlappingSync` would resolve it earlier).
+ * All durable state of one host. Every write resolves when it survives power loss; after one that rejects nothing has changed.
  */
 export class HostStore {
+  /** Records in clear, by key, as they are in the database. */
+  private readonly clear = new Map<string, Buffer>();
+
   private constructor(
     readonly directory: string,
-    private readonly database: RootDatabase<Buffer, string>,
+    private readonly database: Database,
     private readonly lock: DirectoryLock,
   ) {}
 
-  /** Opens the store in `directory`, and makes it if there is none. Rejects with a {@link Failure} if another daemon has it open. */
-  static async open(directory: string): Promise<HostStore> {
+  /**
+   * Opens the store in `directory`, and makes it if there is none. `onHealth` is told when {@link failure} changes.
+   * Rejects with a {@link Failure} if another daemon has it open.
+   */
+  static async open(directory: string, onHealth?: (failure: string | undefined) => void): Promise<HostStore> {
     const path = resolve(directory);
     await mkdir(path, { recursive: true, mode: 0o700 });
     await chmod(path, 0o700);
     const lock = await lockDirectory(path, 'state directory');
     try {
       const database = await openDatabase(path);
+      database.onHealth = onHealth;
       const store = new HostStore(path, database, lock);
-      await store.checkVersion().catch(async (error: unknown) => {
+      await store.start().catch(async (error: unknown) => {
         await database.close();
         throw error;
       });
@@ -46,6 +64,11 @@ export class HostStore {
       await lock.release();
       throw error;
     }
+  }
+
+  /** Why the last write failed; undefined if it did not. */
+  get failure(): string | undefined {
+    return this.database.failure;
   }
 
   /** A host-level record in clear, e.g. the persistent handle's blobs. */
@@ -58,14 +81,15 @@ export class HostStore {
     await this.write([...changes].map(([key, value]) => [HOST_PREFIX + key, value]));
   }
 
-  /** Every guest that there is, by name. */
+  /** Every guest that can be told, by name. */
   guests(): GuestMeta[] {
-    const guests: GuestMeta[] = [];
-    for (const { key, value } of this.database.getRange(prefixRange(GUEST_PREFIX))) {
-      const [, id, record] = key.split('/', 3);
-      if (id !== undefined && record === 'meta') guests.push(decodeMeta(id, value));
-    }
+    const guests = this.decodedGuests().flatMap((guest) => (guest instanceof StoreError ? [] : [guest]));
     return guests.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Why there are guests that {@link guests} leaves out. */
+  damagedGuests(): StoreError[] {
+    return this.decodedGuests().filter((guest) => guest instanceof StoreError);
   }
 
   /**
@@ -73,15 +97,16 @@ export class HostStore {
    * @param identity what the chip needs to open the guest's keys; opaque here
    */
   async addGuest(meta: GuestMeta, identity: Buffer): Promise<void> {
-    await this.write([
-      [guestKeys.meta(meta.id), encodeMeta(meta)],
-      [guestKeys.identity(meta.id), identity],
-      [guestKeys.unused(meta.id), Buffer.alloc(0)],
-    ]);
+    await this.write(guestChanges({ meta, identity, recovery: null, sealed: [] }));
   }
 
   async updateGuest(meta: GuestMeta): Promise<void> {
     await this.write([[guestKeys.meta(meta.id), encodeMeta(meta)]]);
+  }
+
+  /** Replaces what {@link addGuest} was given as identity. */
+  async updateIdentity(id: string, identity: Buffer): Promise<void> {
+    await this.write([[guestKeys.identity(id), identity]]);
   }
 
   /** What {@link addGuest} was given. */
@@ -98,13 +123,26 @@ export class HostStore {
 
   /** The encrypted records of a guest. Only one at a time may write. */
   guestRecords(id: string, stateKey: Buffer): GuestRecordStore {
-    return new GuestRecordStore(this.database, this.directory, id, stateKey);
+    return new GuestRecordStore({ database: this.database, isUnused: () => this.clear.has(guestKeys.unused(id)) }, id, stateKey);
+  }
+
+  /** All that is stored of a guest, as of one moment. */
+  async storedGuest(meta: GuestMeta): Promise<StoredGuest> {
+    const all = guestKeys.all(meta.id);
+    const rows = await this.read(all);
+    const sealed = rows.map(([key, value]) => [key.slice(all.length), value] as const).filter(([rest]) => !CLEAR_KEY.test(all + rest));
+    return { meta, identity: this.guestIdentity(meta.id), recovery: this.copy(guestKeys.recovery(meta.id)) ?? null, sealed };
+  }
+
+  /** Puts a guest back as {@link storedGuest} gave it, in place of all that is stored under its id. */
+  async restoreGuest(guest: StoredGuest): Promise<void> {
+    const old = (await this.read(guestKeys.all(guest.meta.id))).map(([key]): Change => [key, null]);
+    await this.write([...old, ...guestChanges(guest)]);
   }
 
   /** Deletes all that is stored of a guest. */
   async removeGuest(id: string): Promise<void> {
-    const keys = [...this.database.getKeys(prefixRange(guestKeys.all(id)))];
-    await this.write(keys.map((key) => [key, null]));
+    await this.write((await this.read(guestKeys.all(id))).map(([key]) => [key, null]));
   }
 
   /** Waits for what is being written, then lets another process open the store. */
@@ -113,67 +151,96 @@ export class HostStore {
     await this.lock.release();
   }
 
+  private decodedGuests(): (GuestMeta | StoreError)[] {
+    return [...this.clear].flatMap(([key, value]) => {
+      const id = META_KEY.exec(key)?.[1];
+      return id === undefined ? [] : [decodedMeta(id, value)];
+    });
+  }
+
   private copy(key: string): Buffer | undefined {
-    const value = this.database.get(key);
+    const value = this.clear.get(key);
     return value === undefined ? undefined : Buffer.from(value);
   }
 
-  private async write(changes: readonly (readonly [string, Buffer | null])[]): Promise<void> {
+  private async read(prefix: string): Promise<[key: string, value: Buffer][]> {
     try {
-      // Deleting makes room, so it goes on where there is little.
-      if (changes.some(([, value]) => value !== null)) requireRoom(this.directory);
-      await writeDurably(this.database, changes);
+      return await this.database.read(prefix);
+    } catch (error) {
+      throw new StoreError('reading the store', reasonOf(error), `check the disk of ${this.directory}`, {}, { cause: error });
+    }
+  }
+
+  private async write(changes: readonly Change[]): Promise<void> {
+    try {
+      await this.database.write(changes);
     } catch (error) {
       throw new StoreError('writing the store', reasonOf(error), `check the disk of ${this.directory}`, {}, { cause: error });
     }
+    for (const [key, value] of changes) {
+      if (value === null) this.clear.delete(key);
+      else if (CLEAR_KEY.test(key)) this.clear.set(key, Buffer.from(value));
+    }
   }
 
-  private async checkVersion(): Promise<void> {
-    const record = this.database.get(VERSION_KEY);
-    if (record === undefined) {
-      const empty = this.database.getKeysCount({ limit: 1 }) === 0;
-      if (!empty) throw this.refused("its record 'format' is missing", 'restore the store from a backup');
-      await this.write([[VERSION_KEY, Buffer.from(STORE_VERSION.toString())]]);
-      return;
-    }
-    const version = Number(record.toString('latin1'));
-    if (!Number.isSafeInteger(version) || version < 1)
-      throw this.refused("its record 'format' is damaged", 'restore the store from a backup');
-    if (version > STORE_VERSION) {
+  private async start(): Promise<void> {
+    const rows = await this.read('');
+    for (const [key, value] of rows) if (CLEAR_KEY.test(key)) this.clear.set(key, value);
+    const version = this.clear.get(VERSION_KEY)?.toString('latin1');
+    if (version === undefined) throw this.refused("its record 'format' is missing");
+    if (!/^[1-9][0-9]{0,8}$/.test(version)) throw this.refused("its record 'format' is damaged");
+    if (Number(version) > STORE_VERSION) {
       const known = STORE_VERSION.toString();
-      throw this.refused(`it has format ${version.toString()}, this tpmux knows up to ${known}`, 'use the newer tpmux that wrote it');
+      throw this.refused(`it has format ${version}, this tpmux knows up to ${known}`, 'use the newer tpmux that wrote it');
     }
   }
 
-  private refused(why: string, hint: string): StoreError {
+  private refused(why: string, hint = 'restore the state directory from a backup'): StoreError {
     return new StoreError(`opening the store ${this.directory}`, why, hint);
   }
 }
 
-async function openDatabase(path: string): Promise<RootDatabase<Buffer, string>> {
-  const file = join(path, 'data.mdb');
-  const isNew = !(await exists(file));
-  const damage = isNew ? undefined : await databaseDamage(path);
-  if (damage !== undefined) throw new StoreError(`opening the store ${path}`, damage, 'restore it from a backup');
-  const database = open<Buffer, string>({ path, encoding: 'binary', noSubdir: false, overlappingSync: false });
-  await Promise.all([file, join(path, 'lock.mdb')].map((name) => chmod(name, 0o600)));
-  // The entry of a new file is durable only when its directory is.
-  if (isNew) for (const directory of [path, dirname(path)]) await syncDirectory(directory);
-  return database;
+/** What makes a guest in the database. */
+function guestChanges({ meta, identity, recovery, sealed }: StoredGuest): Change[] {
+  const { id } = meta;
+  const changes: Change[] = [
+    [guestKeys.meta(id), encodeMeta(meta)],
+    [guestKeys.identity(id), identity],
+  ];
+  if (recovery !== null) changes.push([guestKeys.recovery(id), recovery]);
+  if (sealed.length === 0) changes.push([guestKeys.unused(id), Buffer.alloc(0)]);
+  return [...changes, ...sealed.map(([rest, value]): Change => [guestKeys.all(id) + rest, value])];
 }
 
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const handle = await openFile(path, 'r');
+function decodedMeta(id: string, value: Buffer): GuestMeta | StoreError {
   try {
-    await handle.sync();
-  } finally {
-    await handle.close();
+    return decodeMeta(id, value);
+  } catch (error) {
+    if (error instanceof StoreError) return error;
+    throw error;
+  }
+}
+
+async function openDatabase(path: string): Promise<Database> {
+  const file = join(path, STORE_FILE);
+  try {
+    const size = await sizeOf(file);
+    if (size === 0) throw new DatabaseError({ code: 'SQLITE_NOTADB', message: '' });
+    if (size === undefined) await makeDatabase(file, [[VERSION_KEY, Buffer.from(STORE_VERSION.toString())]]);
+    return await Database.open(file);
+  } catch (error) {
+    const damaged = error instanceof DatabaseError && error.isDamage;
+    const hint = damaged ? 'restore the state directory from a backup; the file is left as it is' : `check the disk of ${path}`;
+    throw new StoreError(`opening the store ${path}`, reasonOf(error), hint, {}, { cause: error });
+  }
+}
+
+/** Undefined if there is no such file. */
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
   }
 }

@@ -15,9 +15,14 @@ export const SEALED_OVERHEAD = BODY_OFFSET + TAG_SIZE;
 /** Size of {@link RecordCipher.fingerprint}, in bytes. */
 export const FINGERPRINT_SIZE = 32;
 
+/** The version that a sealed record claims to have; undefined if it is empty. */
+export function formatOf(sealed: Buffer): number | undefined {
+  return sealed[0];
+}
+
 /** The sequence number that a sealed record claims to have, or undefined if it is too short or of another version. */
-export function claimedSequence(sealed: Buffer): bigint | undefined {
-  if (sealed.length < SEALED_OVERHEAD || sealed[0] !== RECORD_VERSION) return undefined;
+export function claimedSequence(sealed: Buffer | undefined): bigint | undefined {
+  if (sealed === undefined || sealed.length < SEALED_OVERHEAD || sealed[0] !== RECORD_VERSION) return undefined;
   return sealed.readBigUInt64BE(SEQUENCE_OFFSET);
 }
 

@@ -1,22 +1,28 @@
 // One connection of a peer: pieces in, responses out, one at a time, nothing read before the last response is on its way.
 import type { Socket } from 'node:net';
 import { CONTROL_RESULT, controlCommand, controlResult } from './control-commands.js';
+import { receive } from './control-input.js';
+import type { ControlSession } from './control-session.js';
 import { feedControl, noControl, owesRest, type ControlRequest } from './control-stream.js';
 import { feedFrames, noFrame } from './frame.js';
 import type { GuestLink } from './guest-link.js';
 
 /** What came of one piece of input. */
-interface Step<Request> {
+export interface Step<Request> {
   readonly requests: readonly Request[];
   /** The peer owes the rest of a request. */
   readonly partial: boolean;
   readonly violation?: string | undefined;
+  /** The peer has ended its session in order: the connection is closed after the answers. */
+  readonly end?: boolean;
 }
 
 /** A protocol on a stream: cuts the input into requests and answers them. */
-interface Protocol<Request> {
+export interface Protocol<Request> {
   feed(input: Buffer): Step<Request>;
   answer(request: Request): Promise<Buffer>;
+  /** The connection has ended; `finished` is true if it was by {@link Connection.finish}. */
+  done?(finished: boolean): Promise<void>;
 }
 
 /** A connection that is being served. */
@@ -25,8 +31,8 @@ export interface Connection {
   finish(grace: number): Promise<void>;
 }
 
-/** Serves TPM commands on `socket`, which must be half-open capable. */
-export function serveData(socket: Socket, link: GuestLink): Connection {
+/** Serves TPM commands on `socket`, which must be half-open capable. `onCommand` is told of each. */
+export function serveData(socket: Socket, link: GuestLink, onCommand: () => void = () => undefined): Connection {
   let state = noFrame;
   return serve(socket, link, {
     feed: (input) => {
@@ -34,35 +40,62 @@ export function serveData(socket: Socket, link: GuestLink): Connection {
       state = step.state;
       return { requests: step.frames, partial: state.length > 0, violation: step.violation };
     },
-    answer: (frame) => link.tpm.execute(frame, link.locality),
-  });
-}
-
-/** Serves control requests on `socket`, which must be half-open capable. */
-export function serveControl(socket: Socket, link: GuestLink): Connection {
-  let state = noControl;
-  return serve(socket, link, {
-    feed: (input) => {
-      const step = feedControl(state, input, controlCommand);
-      state = step.state;
-      return { requests: step.requests, partial: owesRest(state) };
+    answer: (frame) => {
+      onCommand();
+      return link.tpm.execute(frame, link.locality);
     },
-    answer: (request) => runControl(link, request),
   });
 }
 
-async function runControl(link: GuestLink, request: ControlRequest): Promise<Buffer> {
+/**
+ * Serves control requests on `socket`, which must be half-open capable. If it is `paused` it is a UNIX socket, on which descriptors
+ * may come.
+ */
+export function serveControl(socket: Socket, session: ControlSession, paused: boolean): Connection {
+  const { link } = session;
+  let state = noControl;
+  const input = paused
+    ? receive(socket, (fds) => {
+        session.receive(fds);
+      })
+    : socket;
+  return serve(
+    socket,
+    link,
+    {
+      feed: (bytes) => {
+        const step = feedControl(state, bytes, controlCommand);
+        state = step.state;
+        return { requests: step.requests, partial: owesRest(state), violation: step.violation };
+      },
+      answer: (request) => runControl(session, request),
+      done: (leave) => session.end(leave),
+    },
+    input,
+  );
+}
+
+async function runControl(session: ControlSession, request: ControlRequest): Promise<Buffer> {
+  const { link } = session;
   const command = controlCommand(request.number);
   if (command === undefined) return controlResult(CONTROL_RESULT.badOrdinal);
   try {
-    return await command.run(link, request.body);
+    await link.turn.wait(session);
+    session.begin();
+    return await command.run(session, request.body);
   } catch (error) {
     link.onDefect(error);
     return controlResult(CONTROL_RESULT.fail);
   }
 }
 
-function serve<Request>(socket: Socket, link: GuestLink, protocol: Protocol<Request>): Connection {
+/** Serves `protocol` on `socket`, which must be half-open capable. What the peer sends is read from `inputs`. */
+export function serve<Request>(
+  socket: Socket,
+  link: GuestLink,
+  protocol: Protocol<Request>,
+  inputs: AsyncIterable<Buffer> = socket as AsyncIterable<Buffer>,
+): Connection {
   let finishing = false;
   let busy = false;
   const deadline = new Deadline(link.limits.partialFrameTimeout, () => {
@@ -79,12 +112,12 @@ function serve<Request>(socket: Socket, link: GuestLink, protocol: Protocol<Requ
     }
   };
   const run = async (): Promise<void> => {
-    for await (const input of socket as AsyncIterable<Buffer>) {
+    for await (const input of inputs) {
       const step = protocol.feed(input);
       // A response is sent before the clock of the next command starts.
       if (step.requests.length > 0) deadline.stop();
       await answerAll(step.requests);
-      if (finishing || step.violation !== undefined) {
+      if (finishing || step.violation !== undefined || step.end === true) {
         if (step.violation !== undefined) link.onRejection('bad_header');
         break;
       }
@@ -95,9 +128,13 @@ function serve<Request>(socket: Socket, link: GuestLink, protocol: Protocol<Requ
     .catch((error: unknown) => {
       if (!isPeerGone(error)) link.onDefect(error);
     })
-    .finally(() => {
+    .then(() => {
       deadline.stop();
       socket.destroySoon();
+      return protocol.done?.(finishing);
+    })
+    .catch((error: unknown) => {
+      link.onDefect(error);
     });
   return {
     finish: async (grace) => {
@@ -144,7 +181,8 @@ function send(socket: Socket, response: Buffer, link: GuestLink): Promise<void> 
   });
 }
 
-const GONE = new Set(['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE', 'ERR_STREAM_DESTROYED']);
+// EMSGSIZE: more descriptors came than any request has.
+const GONE = new Set(['EMSGSIZE', 'ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE', 'ERR_STREAM_DESTROYED']);
 
 function isPeerGone(error: unknown): boolean {
   return error instanceof Error && 'code' in error && GONE.has(String(error.code));

@@ -6,6 +6,8 @@ export interface BodySize {
   readonly body: number;
   /** Zero bytes that may follow, because the client sends a whole C union. */
   readonly padding?: number;
+  /** Most bytes that may follow the body; how many do is in its last four bytes. */
+  readonly maxPayload?: number;
 }
 
 /** Bytes not used yet, and whether they may begin with padding of the request before. */
@@ -18,15 +20,28 @@ export const noControl: ControlState = { bytes: Buffer.alloc(0), padding: 0 };
 
 export interface ControlRequest {
   readonly number: number;
+  /** Payload included. */
   readonly body: Buffer;
 }
 
 export interface ControlStep {
   readonly state: ControlState;
   readonly requests: readonly ControlRequest[];
+  /** Why the stream cannot go on. What was complete before it stands in `requests`. */
+  readonly violation?: string;
 }
 
 const NUMBER_SIZE = 4;
+const LENGTH_SIZE = 4;
+
+/** How many bytes the request at the beginning of `bytes` has, as far as that can be told by now. */
+function requestSize(bytes: Buffer, size: BodySize | undefined): { end: number; payload: number } {
+  if (size === undefined) return { end: bytes.length, payload: 0 };
+  const end = NUMBER_SIZE + size.body;
+  if (size.maxPayload === undefined || bytes.length < end) return { end, payload: 0 };
+  const payload = bytes.readUInt32BE(end - LENGTH_SIZE);
+  return { end: end + payload, payload };
+}
 
 /**
  * Adds the next piece of the stream. The protocol has no length field: the number gives the length. Padding is told from the next
@@ -45,7 +60,10 @@ export function feedControl(state: ControlState, input: Buffer, sizeOf: (number:
       continue;
     }
     const size = sizeOf(number);
-    const end = size === undefined ? bytes.length : NUMBER_SIZE + size.body;
+    const { end, payload } = requestSize(bytes, size);
+    if (payload > (size?.maxPayload ?? 0)) {
+      return { state: noControl, requests, violation: `a control request says ${payload.toString()} bytes follow` };
+    }
     if (bytes.length < end) break;
     requests.push({ number, body: bytes.subarray(NUMBER_SIZE, end) });
     bytes = bytes.subarray(end);

@@ -1,5 +1,6 @@
 // What the connections of one guest share.
-import type { GuestTpm } from '../vtpm/guest-tpm.js';
+import type { GuestTpm, StatePart } from '../vtpm/guest-tpm.js';
+import type { ControlTurn } from './control-turn.js';
 
 /** Smallest and largest buffer of SET_BUFFERSIZE, in bytes. */
 export const BUFFER_SIZE = { min: 0x0af8, max: 0x1000 } as const;
@@ -27,8 +28,8 @@ export interface TransportLimits {
 
 export const DEFAULT_LIMITS: TransportLimits = { maxConnections: 32, partialFrameTimeout: 5_000, unreadResponseTimeout: 30_000 };
 
-/** Why a connection was ended or not accepted, for counting. */
-export type Rejection = 'bad_header' | 'slow_command' | 'unread_response' | 'too_many';
+/** Why a connection was ended or not accepted, or bytes of a line were thrown away, for counting. */
+export type Rejection = 'bad_header' | 'slow_command' | 'unread_response' | 'too_many' | 'line_noise' | 'line_echo';
 
 /** The transport's state of one guest: it belongs to the guest, not to a connection. */
 export interface GuestLink {
@@ -41,7 +42,10 @@ export interface GuestLink {
   locality: number;
   /** Set by SET_BUFFERSIZE. */
   bufferSize: number;
+  readonly turn: ControlTurn;
   readonly onRejection: (reason: Rejection) => void;
+  /** A state blob was not taken. */
+  readonly onRefusedState: (part: StatePart, reason: string) => void;
   /** A failure in our own code while serving a peer, who sees an error or a closed connection. */
   readonly onDefect: (error: unknown) => void;
 }

@@ -16,9 +16,12 @@ const SOCKET_MODE = 0o600;
 // sun_path has 108 bytes with its final zero; what is longer would be cut off silently.
 const MAX_SOCKET_PATH = 107;
 
-/** Listens at `address`; `accept` gets each connection, half-open capable. Rejects with a {@link Failure}. */
-export async function listen(address: Address, accept: (socket: Socket) => void): Promise<Listener> {
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, accept);
+/**
+ * Listens at `address`; `accept` gets each connection, half-open capable. With `paused` nothing is read of a connection until somebody asks
+ * for it. Rejects with a {@link Failure}.
+ */
+export async function listen(address: Address, accept: (socket: Socket) => void, paused = false): Promise<Listener> {
+  const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: paused }, accept);
   try {
     if ('path' in address) await prepareUnixPath(address.path);
     await bind(server, address);

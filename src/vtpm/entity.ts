@@ -1,5 +1,18 @@
 // TPM 2.0 Library Part 1, 16 (Names) and 19.2 (authorisation roles): the things that a handle can stand for.
-import { handleType, HANDLE_RANGE, inRange, nvType, TPM_ALG, TPM_CC, TPM_HT, TPM_NT, TPM_RH, TPM_RS, TPMA_NV, TPMA_OBJECT } from '../tpm/constants/index.js';
+import {
+  handleType,
+  HANDLE_RANGE,
+  inRange,
+  nvType,
+  TPM_ALG,
+  TPM_CC,
+  TPM_HT,
+  TPM_NT,
+  TPM_RH,
+  TPM_RS,
+  TPMA_NV,
+  TPMA_OBJECT,
+} from '../tpm/constants/index.js';
 import type { AuthRole } from '../tpm/command.js';
 import { nameOfHandle } from '../tpm/name.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
@@ -164,11 +177,12 @@ export function isDaExempt(entity: Entity): boolean {
   }
 }
 
-/** Whether nothing but a policy session can authorise the role (Part 1, 19.2). */
-export function needsPolicySession(entity: Entity, role: AuthRole): boolean {
-  if (role === 'USER') return false;
-  if (role === 'DUP' || entity.kind !== 'object') return true;
-  return hasAttribute(entity.object, TPMA_OBJECT.adminWithPolicy);
+/** Whether nothing but a policy session can authorise the role (Part 1, 19.2): PCRs with a policy have no other USER. */
+export function needsPolicySession(tpm: Tpm, entity: Entity, role: AuthRole): boolean {
+  if (role === 'USER') return entity.kind === 'pcr' && entityPolicy(tpm, entity).alg !== TPM_ALG.NULL;
+  if (role === 'DUP') return true;
+  if (entity.kind === 'sequence') return false;
+  return entity.kind !== 'object' || hasAttribute(entity.object, TPMA_OBJECT.adminWithPolicy);
 }
 
 const nvWriteCommands: ReadonlySet<number> = new Set([
@@ -185,7 +199,8 @@ export function isAuthValueAvailable(entity: Entity, commandCode: number, role: 
     case 'object':
       return (
         entity.object.privatePart !== undefined &&
-        (hasAttribute(entity.object, TPMA_OBJECT.userWithAuth) || (role === 'ADMIN' && !hasAttribute(entity.object, TPMA_OBJECT.adminWithPolicy)))
+        (hasAttribute(entity.object, TPMA_OBJECT.userWithAuth) ||
+          (role === 'ADMIN' && !hasAttribute(entity.object, TPMA_OBJECT.adminWithPolicy)))
       );
     case 'nv':
       return nvAuthAvailable(entity.index, commandCode);
@@ -209,7 +224,7 @@ export function isPolicyAvailable(tpm: Tpm, entity: Entity, commandCode: number,
       return entity.object.privatePart !== undefined;
     case 'nv':
       if (entity.index.publicArea.authPolicy.length === 0) return false;
-      if (needsPolicySession(entity, role)) return true;
+      if (needsPolicySession(tpm, entity, role)) return true;
       return nvHas(entity.index, nvWriteCommands.has(commandCode) ? TPMA_NV.POLICYWRITE : TPMA_NV.POLICYREAD);
     case 'pcr':
       return tpm.pcrs.hasGroupPolicy(entity.handle);

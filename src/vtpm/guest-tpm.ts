@@ -1,3 +1,14 @@
+/**
+ * A part of a TPM's state that can be taken out and put back: what is durable, what is lost with power, and (of a TPM 1.2 only) what
+ * TPM_SaveState keeps.
+ */
+export type StatePart = 'permanent' | 'volatile' | 'savestate';
+
+/** Why a blob cannot become a part of the state; the message is for the log. */
+export class StateRefused extends Error {
+  override readonly name = 'StateRefused';
+}
+
 /** What a transport needs of one guest's TPM. A vTPM never sees a socket; a transport never sees a key. */
 export interface GuestTpm {
   /**
@@ -9,12 +20,35 @@ export interface GuestTpm {
   execute(command: Buffer, locality: number): Promise<Buffer>;
   /** `_TPM_Init`: power is applied or reset; the TPM waits for TPM2_Startup. Volatile state is lost. */
   powerOn(): Promise<void>;
+  /**
+   * As {@link powerOn}, but what {@link setState} and {@link storeVolatile} left is taken into use: with volatile state the TPM goes on
+   * where it was, without TPM2_Startup. `deleteVolatile` is whether that was the last time.
+   */
+  init(deleteVolatile: boolean): Promise<void>;
   /** Power is removed, with or without an orderly TPM2_Shutdown before. Commands in the queue are finished first. */
   powerOff(): Promise<void>;
   /** True between {@link powerOn} and {@link powerOff}. */
   readonly powered: boolean;
-  /** Asks the command that is executing to end with `TPM_RC_CANCELED` if it can. */
+  /**
+   * Cancels the commands that execute or wait: they are answered `TPM_RC_CANCELED` at once and have no effect, except for one that
+   * is about to be answered anyway.
+   */
   cancel(): void;
+  /** `_TPM_Hash_Start`: a D-RTM sequence begins, or before TPM2_Startup one of the H-CRTM. */
+  hashStart(): Promise<void>;
+  /** `_TPM_Hash_Data`; nothing happens without {@link hashStart}. The TPM keeps no view of `data`. */
+  hashData(data: Buffer): Promise<void>;
+  /** `_TPM_Hash_End`: what was hashed goes into PCR 17, or PCR 0 before TPM2_Startup. */
+  hashEnd(): Promise<void>;
+  /** A part of the state, encrypted and authenticated for this guest alone. Rejects if there is no such part. */
+  getState(part: StatePart): Promise<Buffer>;
+  /**
+   * Takes what {@link getState} gave; it is put in place, all of it or nothing, by {@link init}, and forgotten by {@link powerOn}. Power must be
+   * off. Rejects with {@link StateRefused} if the blob is not one, was changed, or is another guest's, type's or version's.
+   */
+  setState(part: StatePart, blob: Buffer): Promise<void>;
+  /** Keeps the volatile state in durable memory for {@link init}. */
+  storeVolatile(): Promise<void>;
   /** The TPM Established flag of the PC Client profile: set by a D-RTM sequence. */
   readonly established: boolean;
   /** Clears the TPM Established flag; only from locality 3 or 4, false otherwise. */

@@ -20,6 +20,13 @@ export interface Signer {
 
 const nullScheme: TPMT_SIG_SCHEME_PLUS = { scheme: TPM_ALG.NULL, details: null };
 
+/** The key that a handle stands for. `TPM_RC_KEY`, placed, if it does not sign. */
+export function requireSigningKey(call: Call, handle: string): TpmObject {
+  const key = call.object(handle, TPM_RC.KEY);
+  if (!hasAttribute(key, TPMA_OBJECT.sign) || key.publicArea.type === TPM_ALG.SYMCIPHER) throw call.error(TPM_RC.KEY, handle);
+  return key;
+}
+
 /**
  * The signer that a command's key handle and scheme parameter stand for: TPM_RH_NULL is no signer. `TPM_RC_KEY` if the object is no
  * signing key, `TPM_RC_SCHEME` if the scheme is not the key's, both placed.
@@ -27,8 +34,7 @@ const nullScheme: TPMT_SIG_SCHEME_PLUS = { scheme: TPM_ALG.NULL, details: null }
 export function requireSigner(call: Call, handle: string, schemeParameter: string, scheme: TPMT_SIG_SCHEME_PLUS): Signer {
   const entity = call.entity(handle);
   if (entity.kind === 'hierarchy') return { key: undefined, scheme: nullScheme };
-  const key = call.object(handle);
-  if (!hasAttribute(key, TPMA_OBJECT.sign) || key.publicArea.type === TPM_ALG.SYMCIPHER) throw call.error(TPM_RC.KEY, handle);
+  const key = requireSigningKey(call, handle);
   return { key, scheme: call.at(schemeParameter, () => selectScheme(key, scheme)) };
 }
 
@@ -91,8 +97,11 @@ async function signAnonymously(
   if (publicArea.type !== TPM_ALG.ECC || privatePart.engineId !== SOFTWARE_ENGINE_ID) throw new TpmError(TPM_RC.SCHEME);
   const curve = getCurve(publicArea.parameters.curveID);
   const ephemeral = commits.use(count, curve, key.name);
-  const { r, s } = await withSecret(privatePart, (d) => ecdaaSign(curve, d, ephemeral, digest, hashAlg));
-  ephemeral.fill(0);
-  commits.end(count);
-  return { sigAlg: TPM_ALG.ECDAA, signature: { hash: hashAlg, signatureR: r, signatureS: s } };
+  try {
+    const { r, s } = await withSecret(privatePart, (d) => ecdaaSign(curve, d, ephemeral, digest, hashAlg));
+    commits.end(count);
+    return { sigAlg: TPM_ALG.ECDAA, signature: { hash: hashAlg, signatureR: r, signatureS: s } };
+  } finally {
+    ephemeral.fill(0);
+  }
 }

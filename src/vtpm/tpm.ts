@@ -1,4 +1,5 @@
 import type { KeyManagement } from '../keys/key-management.js';
+import type { GuestProviders } from '../properties/guest-providers.js';
 import type { GuestRecords } from '../store/guest-records.js';
 import { RandomSource } from '../crypto/random.js';
 import type { Limits } from './limits.js';
@@ -6,11 +7,13 @@ import { AlgorithmSet } from './state/algorithm-set.js';
 import { Clock } from './state/clock.js';
 import { CommandAudit } from './state/command-audit.js';
 import { Commits } from './state/commits.js';
+import { Drtm } from './state/drtm.js';
 import { DictionaryAttack } from './state/dictionary-attack.js';
 import { DurableState } from './state/durable.js';
 import { Hierarchies } from './state/hierarchies.js';
 import { NvMemory } from './state/nv.js';
 import { TransientObjects } from './state/objects.js';
+import { PcrLog } from './state/pcr-log.js';
 import { Pcrs } from './state/pcrs.js';
 import { PersistentObjects } from './state/persistent-objects.js';
 import { PowerState } from './state/power.js';
@@ -22,6 +25,10 @@ export interface TpmParts {
   readonly records: GuestRecords;
   readonly keys: KeyManagement;
   readonly limits: Limits;
+  /** The guest's identity, which its state blobs are bound to. */
+  readonly guestId?: string;
+  /** What drives its PCRs; default: `digest` alone. */
+  readonly properties?: GuestProviders | undefined;
 }
 
 /** All state of one guest's TPM. Handlers read and change it; the dispatcher runs one command at a time. */
@@ -36,6 +43,9 @@ export class Tpm {
   readonly commandAudit: CommandAudit;
   readonly algorithmSet: AlgorithmSet;
   readonly commits = new Commits();
+  readonly drtm = new Drtm();
+  /** Outlives the power cycles of the guest. */
+  readonly pcrLog: PcrLog;
   readonly pcrs: Pcrs;
   readonly sessions: Sessions;
   readonly objects: TransientObjects;
@@ -44,7 +54,8 @@ export class Tpm {
   readonly nv: NvMemory;
   readonly power: PowerState;
 
-  constructor({ records, keys, limits }: TpmParts) {
+  constructor({ records, keys, limits, properties }: TpmParts, pcrLog = new PcrLog()) {
+    this.pcrLog = pcrLog;
     this.limits = limits;
     this.keys = keys;
     this.durable = new DurableState(records);
@@ -53,7 +64,7 @@ export class Tpm {
     this.dictionaryAttack = new DictionaryAttack(this.durable, this.clock);
     this.commandAudit = new CommandAudit(this.durable);
     this.algorithmSet = new AlgorithmSet(this.durable);
-    this.pcrs = new Pcrs(this.durable);
+    this.pcrs = new Pcrs(this.durable, properties);
     this.sessions = new Sessions(limits);
     this.objects = new TransientObjects(limits);
     this.persistent = new PersistentObjects(this.durable, keys, limits);

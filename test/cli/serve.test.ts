@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -57,14 +58,20 @@ describe('the command line with a daemon', () => {
     assert.equal((guests as unknown[]).length, 2);
   });
 
-  it('prints what tpm2-tss programs need, and says what is not there yet', async () => {
+  it('prints what programs need, and says where the kernel cannot make a device', async () => {
     const { out } = await client('guest', 'attach', 'web1', '--format', 'tcti');
     assert.equal(out, `swtpm:path=${join(root, 'run', 'guests', 'web1', 'tpm.sock')}\n`);
     await tpm2(out.trim(), 'tpm2_startup', '-c');
     assert.match(await tpm2('swtpm:host=127.0.0.1,port=22731', 'tpm2_getrandom', '4', '--hex'), /^[0-9a-f]{8}$/);
-    const qemu = await client('guest', 'attach', 'web1', '--format', 'qemu');
-    assert.equal(qemu.code, 5);
-    assert.match(qemu.err, /^tpmux: attaching guest web1 to qemu : .*\n$/);
+    const libvirt = await json('guest', 'attach', 'web1', '--format', 'libvirt');
+    assert.match(String(libvirt['text']), /<backend type='external'>/);
+    if (existsSync('/dev/vtpmx')) return;
+    const device = await client('guest', 'attach', 'web1', '--device');
+    assert.deepEqual([device.code, device.out], [5, '']);
+    assert.match(
+      device.err,
+      /^tpmux: making a TPM device for guest web1 : the kernel has no \/dev\/vtpmx \(load the kernel module: 'modprobe tpm_vtpm_proxy'.*\n$/,
+    );
   });
 
   it('reads PCRs and counters', async () => {

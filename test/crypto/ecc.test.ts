@@ -22,7 +22,7 @@ function same(a: EccPoint, b: EccPoint): void {
 
 for (const id of SOFTWARE_CURVES) {
   const curve = getCurve(id);
-  describe(`curve ${curve.name}`, () => {
+  describe(`curve ${curve.name ?? id.toString()}`, () => {
     const base = { x: toBytes(curve.gX, curve.bytes), y: toBytes(curve.gY, curve.bytes) };
 
     it('has its base point, of the stated order', () => {

@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadConfig, parseConfig } from '../../src/daemon/config.js';
+import { DEFAULT_COUNTER_INDEX } from '../../src/hardware/host-counter.js';
 import { DEFAULT_HOST_ROOT_HANDLE } from '../../src/hardware/host-keys.js';
 import { EXIT, Failure } from '../../src/failure.js';
 
@@ -62,7 +63,8 @@ describe('the configuration', () => {
 
   it('has a sample file with every setting at its default', async () => {
     const sample = new URL('../../docs/tpmux.yaml', import.meta.url).pathname;
-    const expected = { ...(await loadConfig({ config: '/dev/null' }, {})), hostRootHandle: DEFAULT_HOST_ROOT_HANDLE };
+    const handles = { hostRootHandle: DEFAULT_HOST_ROOT_HANDLE, counterIndex: DEFAULT_COUNTER_INDEX };
+    const expected = { ...(await loadConfig({ config: '/dev/null' }, {})), ...handles };
     assert.deepEqual(await loadConfig({ config: sample }, {}), expected);
   });
 

@@ -34,13 +34,14 @@ export class RunningDaemon {
 
   private constructor(
     readonly root: string,
-    readonly config: Config,
+    public config: Config,
   ) {}
 
-  static async create(): Promise<RunningDaemon> {
+  /** @param overrides settings that differ from the defaults, e.g. a TCTI instead of the embedded TPM */
+  static async create(overrides: Partial<Config> = {}): Promise<RunningDaemon> {
     const root = await mkdtemp(join(tmpdir(), 'tpmux-daemon-'));
     const flags = { config: '/dev/null', embeddedTpm: true, stateDir: join(root, 'state'), runDir: join(root, 'run') };
-    return new RunningDaemon(root, await loadConfig(flags, {}));
+    return new RunningDaemon(root, { ...(await loadConfig(flags, {})), ...overrides });
   }
 
   async start(): Promise<void> {

@@ -5,6 +5,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import BetterSqlite from 'better-sqlite3';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPM_SU, TPMA_NV, TPMA_OBJECT } from '../../src/tpm/constants/index.js';
 import * as Commands from '../../src/tpm/commands/index.js';
 import type { TPMT_PUBLIC } from '../../src/tpm/structures/index.js';
@@ -28,6 +29,13 @@ const secrets = {
   'HMAC key': randomBytes(32),
   'authorisation of the lockout': randomBytes(20).fill(0x61, 19),
 } as const;
+
+/** Bits per byte. */
+function entropy(bytes: Buffer): number {
+  const counts = new Array<number>(256).fill(0);
+  for (const byte of bytes) counts[byte] = (counts[byte] ?? 0) + 1;
+  return counts.filter((n) => n > 0).reduce((sum, n) => sum - (n / bytes.length) * Math.log2(n / bytes.length), 0);
+}
 
 async function filesBelow(directory: string): Promise<string[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
@@ -129,6 +137,8 @@ describe('secrets at rest', () => {
     const exchange = new Exchange({ path: path.join(runDir, 'guests', 'alice', 'tpm.sock') });
     await workload((frame) => exchange.send(frame, responseSize));
     exchange.close();
+    const exported = await tpmux(['guest', 'export', 'alice', '--out', path.join(directory, 'alice.tpmux'), '--run-dir', runDir]);
+    assert.equal(exported.code, 0, exported.err);
     const files = await filesBelow(directory);
     let size = 0;
     for (const file of files) {
@@ -142,5 +152,20 @@ describe('secrets at rest', () => {
       }
     }
     assert.ok(size > 4096, 'the state was looked at');
+  });
+
+  it('what is stored of a guest cannot be told from random bytes', async () => {
+    daemon.child.kill('SIGKILL');
+    await daemon.result;
+    const store = new BetterSqlite(path.join(directory, 'state', 'store', 'store.db'));
+    const values = store.prepare("SELECT value FROM record WHERE key GLOB 'guest/*/record/*'").pluck().all() as Buffer[];
+    store.close();
+    // Version and number of the commit come first.
+    const sealed = Buffer.concat(values.map((value) => value.subarray(9)));
+    assert.ok(sealed.length > 4000, `${sealed.length.toString()} bytes`);
+    // Of this many random bytes, entropy by the byte is at least this, and a text of 10 printable characters is rare.
+    assert.ok(entropy(sealed) > 7.9, `${entropy(sealed).toString()} bits`);
+    const texts = sealed.toString('latin1').match(/[\x20-\x7e]{12,}/g) ?? [];
+    assert.ok(texts.length <= 1, texts.join('\n'));
   });
 });

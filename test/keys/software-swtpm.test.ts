@@ -156,7 +156,7 @@ describe('software keys and a real TPM', () => {
 
   for (const curveID of SOFTWARE_CURVES.filter((id) => id !== TPM_ECC_CURVE.SM2_P256)) {
     const curve = getCurve(curveID);
-    it(`ECC ${curve.name}: parameters, signatures and ECDH`, async () => {
+    it(`ECC ${curve.name ?? curveID.toString()}: parameters, signatures and ECDH`, async () => {
       const detail = decode(
         TPMS_ALGORITHM_DETAIL_ECC,
         Buffer.from((await tpm.run({ code: TPM_CC.ECC_Parameters, parameters: u16(curveID) })).parameters),

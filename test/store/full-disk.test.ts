@@ -29,32 +29,47 @@ describe('a full disk', function () {
 
   it('is an error of the write that meets it; what was committed before is there, and room heals', async () => {
     const ballast = join(mount, 'ballast');
-    await writeFile(ballast, randomBytes(3_700_000));
+    await writeFile(ballast, randomBytes(9_000_000));
     const path = join(mount, 'store');
-    const store = await HostStore.open(path);
+    const health: (string | undefined)[] = [];
+    const store = await HostStore.open(path, (failure) => health.push(failure));
     const created = new Date().toISOString();
     await store.addGuest({ id: GUEST, name: 'g', created, policy: null, listen: {}, autostart: true }, Buffer.from('identity'));
     const key = randomBytes(32);
     const records = store.guestRecords(GUEST, key);
     let committed = 0;
     const fill = async (): Promise<void> => {
-      for (; committed < 200; committed++) {
-        await records.commit(new Map([[`nv/${committed.toString().padStart(3, '0')}`, randomBytes(10_000)]]));
+      for (; committed < 400; committed++) {
+        await records.commit(new Map([[`nv/${committed.toString().padStart(3, '0')}`, randomBytes(20_000)]]));
       }
     };
     await assert.rejects(fill(), (error: unknown) => {
       assert.ok(error instanceof StoreError);
-      assert.match(error.message, /writing the state of guest .* : the disk has 7\.9 MiB free, .* \(make room/);
+      assert.match(error.message, /writing the state of guest .* : the disk is full \(check the disk/);
       return true;
     });
     assert.ok(committed > 5);
     assert.equal((await records.load('nv/')).length, committed);
-    await assert.rejects(store.putHostRecords(new Map([['big', randomBytes(50_000)]])), /writing the store : the disk has/);
+    await assert.rejects(store.putHostRecords(new Map([['big', randomBytes(50_000)]])), /writing the store : the disk is full/);
+    assert.equal(store.failure, 'the disk is full');
     await rm(ballast);
     await records.commit(new Map([['nv/after', randomBytes(10_000)]]));
+    assert.deepEqual(health, ['the disk is full', undefined]);
     await store.close();
     const reopened = await HostStore.open(path);
     assert.equal((await reopened.guestRecords(GUEST, key).load('nv/')).length, committed + 1);
     await reopened.close();
+  });
+
+  it('does not keep a store from being opened and read', async () => {
+    const path = join(mount, 'store');
+    const ballast = join(mount, 'ballast');
+    await assert.rejects(writeFile(ballast, randomBytes(12_000_000)), /ENOSPC/);
+    const store = await HostStore.open(path);
+    assert.equal(store.guests().length, 1);
+    await assert.rejects(store.putHostRecords(new Map([['big', randomBytes(50_000)]])), /the disk is full/);
+    await rm(ballast);
+    await store.putHostRecords(new Map([['big', randomBytes(50_000)]]));
+    await store.close();
   });
 });

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, stat, truncate, writeFile, open as openFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { open } from 'lmdb';
+import BetterSqlite from 'better-sqlite3';
 import type { GuestMeta } from '../../src/store/guest-meta.js';
 import { HostStore } from '../../src/store/host-store.js';
 import { StoreError } from '../../src/store/store-error.js';
@@ -30,18 +30,16 @@ describe('the store of a host', () => {
   afterEach(() => rm(join(directory, '..'), { recursive: true }));
 
   /** Changes the database behind the store's back. */
-  const tamper = async (
-    change: (get: (key: string) => Buffer | undefined, put: (key: string, value: Buffer | null) => void) => void,
-  ): Promise<void> => {
-    const raw = open<Buffer, string>({ path: directory, encoding: 'binary', noSubdir: false, overlappingSync: false });
+  const tamper = (change: (get: (key: string) => Buffer | undefined, put: (key: string, value: Buffer | null) => void) => void): void => {
+    const raw = new BetterSqlite(join(directory, 'store.db'));
     change(
-      (name) => raw.get(name),
+      (name) => raw.prepare('SELECT value FROM record WHERE key = ?').pluck().get(name) as Buffer | undefined,
       (name, value) => {
-        if (value === null) raw.removeSync(name);
-        else raw.putSync(name, value);
+        if (value === null) raw.prepare('DELETE FROM record WHERE key = ?').run(name);
+        else raw.prepare('INSERT OR REPLACE INTO record VALUES (?, ?)').run(name, value);
       },
     );
-    await raw.close();
+    raw.close();
   };
   const withStore = async <T>(use: (store: HostStore) => Promise<T>): Promise<T> => {
     const store = await HostStore.open(directory);
@@ -128,12 +126,12 @@ describe('the store of a host', () => {
   it('is readable by its owner only', async () => {
     await prepared();
     assert.equal((await stat(directory)).mode & 0o777, 0o700);
-    for (const file of ['data.mdb', 'lock.mdb']) assert.equal((await stat(join(directory, file))).mode & 0o777, 0o600);
+    for (const file of ['store.db']) assert.equal((await stat(join(directory, file))).mode & 0o777, 0o600);
   });
 
   it('holds no value in clear', async () => {
     await prepared();
-    const handle = await openFile(join(directory, 'data.mdb'));
+    const handle = await openFile(join(directory, 'store.db'));
     const bytes = await handle.readFile();
     await handle.close();
     assert.ok(bytes.includes('identity a'));
@@ -148,14 +146,14 @@ describe('the store of a host', () => {
   it('refuses an edited record', async () => {
     await prepared();
     for (const at of [9, 25, -1]) {
-      await tamper((get, put) => {
+      tamper((get, put) => {
         const value = Buffer.from(get(`guest/${A}/record/nv/1`) ?? []);
         const index = at < 0 ? value.length + at : at;
         value[index] = (value[index] ?? 0) ^ 1;
         put(`guest/${A}/record/nv/1`, value);
       });
       await refuses(A, 'nv/1', /not authentic/);
-      await tamper((get, put) => {
+      tamper((get, put) => {
         const value = Buffer.from(get(`guest/${A}/record/nv/1`) ?? []);
         const index = at < 0 ? value.length + at : at;
         value[index] = (value[index] ?? 0) ^ 1;
@@ -167,12 +165,12 @@ describe('the store of a host', () => {
 
   it('refuses a record of another guest or of another place, even under the same state key', async () => {
     await prepared();
-    await tamper((get, put) => {
+    tamper((get, put) => {
       put(`guest/${A}/record/nv/1`, get(`guest/${B}/record/nv/1`) ?? null);
     });
     await refuses(A, 'nv/1', /not authentic/);
     assert.equal((await loading(B)).length, 3);
-    await tamper((get, put) => {
+    tamper((get, put) => {
       put(`guest/${B}/record/nv/1`, get(`guest/${B}/record/nv/2`) ?? null);
     });
     await refuses(B, 'nv/1', /not authentic/);
@@ -181,19 +179,19 @@ describe('the store of a host', () => {
   it('refuses a record put back from an older time, a removed one and an added one', async () => {
     await prepared();
     let old: Buffer | undefined;
-    await tamper((get) => {
+    tamper((get) => {
       old = Buffer.from(get(`guest/${A}/record/clock`) ?? []);
     });
     await withStore((store) => store.guestRecords(A, key).commit(new Map([['clock', Buffer.from('later')]])));
-    await tamper((_, put) => {
+    tamper((_, put) => {
       put(`guest/${A}/record/clock`, old ?? null);
     });
     await refuses(A, 'head', /older time/);
-    await tamper((_, put) => {
+    tamper((_, put) => {
       put(`guest/${B}/record/clock`, null);
     });
     await refuses(B, 'head', /removed/);
-    await tamper((get, put) => {
+    tamper((get, put) => {
       put(`guest/${B}/record/extra`, get(`guest/${B}/record/nv/1`) ?? null);
     });
     await refuses(B, 'extra', /not authentic/);
@@ -201,7 +199,7 @@ describe('the store of a host', () => {
 
   it('refuses a guest whose state is gone instead of starting afresh', async () => {
     await prepared();
-    await tamper((_, put) => {
+    tamper((_, put) => {
       for (const record of ['head', 'record/nv/1', 'record/nv/2', 'record/clock']) put(`guest/${A}/${record}`, null);
     });
     await refuses(A, 'head', /missing/);
@@ -218,7 +216,7 @@ describe('the store of a host', () => {
   it('removes everything of a guest', async () => {
     await prepared();
     await withStore((store) => store.removeGuest(A));
-    await tamper((get) => {
+    tamper((get) => {
       for (const record of ['meta', 'identity', 'head', 'record/clock']) assert.equal(get(`guest/${A}/${record}`), undefined);
     });
     assert.equal((await loading(B)).length, 3);
@@ -242,7 +240,7 @@ describe('the store of a host', () => {
 
   it('refuses a newer format', async () => {
     await prepared();
-    await tamper((_, put) => {
+    tamper((_, put) => {
       put('format', Buffer.from('2'));
     });
     await assert.rejects(HostStore.open(directory), /it has format 2, this tpmux knows up to 1 \(use the newer tpmux/);
@@ -251,24 +249,71 @@ describe('the store of a host', () => {
   it('refuses a truncated database instead of dying on it', async () => {
     await prepared();
     await withStore((store) => store.guestRecords(A, key).commit(new Map([['big', randomBytes(60_000)]])));
-    await truncate(join(directory, 'data.mdb'), 20_000);
+    await truncate(join(directory, 'store.db'), 20_000);
     await assert.rejects(HostStore.open(directory), StoreError);
   });
 
   it('refuses a file that is no database', async () => {
     await prepared();
-    await writeFile(join(directory, 'data.mdb'), randomBytes(40_000));
+    await writeFile(join(directory, 'store.db'), randomBytes(40_000));
     await assert.rejects(HostStore.open(directory), StoreError);
   });
 
-  it('refuses a damaged guest list', async () => {
+  it('refuses an empty file instead of starting afresh', async () => {
     await prepared();
-    await tamper((_, put) => {
+    await truncate(join(directory, 'store.db'), 0);
+    await assert.rejects(HostStore.open(directory), /the file is not a database/);
+    assert.equal((await stat(join(directory, 'store.db'))).size, 0, 'it is left as it is');
+  });
+
+  it('refuses a guest whose description is damaged, and no other', async () => {
+    await prepared();
+    tamper((_, put) => {
       put(`guest/${A}/meta`, Buffer.from(JSON.stringify({ ...metaOf('a', A), extra: 1 })));
     });
     await withStore((store) => {
-      assert.throws(() => store.guests(), /bad field extra/);
+      assert.deepEqual(
+        store.guests().map(({ name }) => name),
+        ['b'],
+      );
+      assert.match(store.damagedGuests()[0]?.message ?? '', /bad field extra/);
       return Promise.resolve();
     });
+    assert.equal((await loading(B)).length, 3);
+  });
+
+  it('refuses a record of a newer format, and one that is cut short', async () => {
+    await prepared();
+    const edit = (change: (value: Buffer) => Buffer): void => {
+      tamper((get, put) => {
+        put(`guest/${A}/record/nv/1`, change(Buffer.from(get(`guest/${A}/record/nv/1`) ?? [])));
+      });
+    };
+    edit((value) => Buffer.concat([Buffer.of(2), value.subarray(1)]));
+    await refuses(A, 'nv/1', /has format 2, this tpmux knows up to 1 \(use the newer tpmux/);
+    edit((value) => Buffer.concat([Buffer.of(1), value.subarray(1)]));
+    assert.equal((await loading(A)).length, 3);
+    edit((value) => value.subarray(0, 20));
+    await refuses(A, 'nv/1', /cut short/);
+    assert.equal((await loading(B)).length, 3);
+  });
+
+  it('puts a guest back as it was', async () => {
+    await prepared();
+    await withStore(async (store) => {
+      const [a] = store.guests();
+      assert.ok(a);
+      const stored = await store.storedGuest(a);
+      const records = store.guestRecords(A, key);
+      await records.commit(new Map([['later', Buffer.from('x')]]));
+      await store.removeGuest(A);
+      assert.equal(store.guests().length, 1);
+      await store.restoreGuest(stored);
+      assert.equal(store.guests().length, 2);
+    });
+    assert.deepEqual(
+      (await loading(A)).map(([name]) => name),
+      ['clock', 'nv/1', 'nv/2'],
+    );
   });
 });

@@ -5,12 +5,20 @@ import { feedControl, noControl, owesRest } from '../../src/transport/control-st
 
 /** One request as a client sends it: number, body, and for one-byte bodies the rest of the C union or not. */
 const request = fc.constantFrom(...CONTROL_COMMANDS).chain((command) =>
-  fc.tuple(fc.uint8Array({ minLength: command.body, maxLength: command.body }), fc.boolean()).map(([body, padded]) => {
-    const number = Buffer.alloc(4);
-    number.writeUInt32BE(command.number);
-    const padding = Buffer.alloc(padded ? (command.padding ?? 0) : 0);
-    return { number: command.number, body: Buffer.from(body).toString('hex'), bytes: Buffer.concat([number, body, padding]) };
-  }),
+  fc
+    .tuple(
+      fc.uint8Array({ minLength: command.body, maxLength: command.body }),
+      fc.boolean(),
+      fc.uint8Array({ maxLength: command.maxPayload === undefined ? 0 : 300 }),
+    )
+    .map(([fixed, padded, payload]) => {
+      const number = Buffer.alloc(4);
+      number.writeUInt32BE(command.number);
+      const padding = Buffer.alloc(padded ? (command.padding ?? 0) : 0);
+      const body = Buffer.concat([fixed, payload]);
+      if (command.maxPayload !== undefined) body.writeUInt32BE(payload.length, command.body - 4);
+      return { number: command.number, body: body.toString('hex'), bytes: Buffer.concat([number, body, padding]) };
+    }),
 );
 
 describe('cutting the control channel into requests', () => {
@@ -46,6 +54,15 @@ describe('cutting the control channel into requests', () => {
     assert.equal(feed('00000005000000'), false);
     assert.equal(feed('0000000500000000'), false);
     assert.equal(feed('0000000302'), true);
+  });
+
+  it('ends at a payload that is too long, after the requests before it', () => {
+    const step = feedControl(noControl, Buffer.from('0000000e00000007ffffffff00', 'hex'), controlCommand);
+    assert.deepEqual(
+      step.requests.map(({ number }) => number),
+      [0x0e],
+    );
+    assert.equal(step.violation, 'a control request says 4294967295 bytes follow');
   });
 
   it('gives up on what follows an unknown request', () => {

@@ -1,6 +1,6 @@
 // Stands in for a guest's TPM where only the way to it is tested: it gives the body of a command back, with the locality.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { GuestTpm } from '../../src/vtpm/guest-tpm.js';
+import { type GuestTpm, StateRefused, type StatePart } from '../../src/vtpm/guest-tpm.js';
 
 /** A frame of tag, size, code 0 and `body`. */
 export function commandOf(body: Buffer): Buffer {
@@ -40,6 +40,42 @@ export class EchoTpm implements GuestTpm {
   powerOff(): Promise<void> {
     this.powered = false;
     this.log.push('off');
+    return Promise.resolve();
+  }
+
+  init(deleteVolatile: boolean): Promise<void> {
+    this.powered = true;
+    this.log.push(deleteVolatile ? 'init, delete' : 'init');
+    return Promise.resolve();
+  }
+
+  hashStart(): Promise<void> {
+    this.log.push('hash start');
+    return Promise.resolve();
+  }
+
+  hashData(data: Buffer): Promise<void> {
+    this.log.push(`hash ${data.toString('latin1')}`);
+    return Promise.resolve();
+  }
+
+  hashEnd(): Promise<void> {
+    this.log.push('hash end');
+    return Promise.resolve();
+  }
+
+  getState(part: StatePart): Promise<Buffer> {
+    return Promise.resolve(Buffer.from(`${part} state`));
+  }
+
+  setState(part: StatePart, blob: Buffer): Promise<void> {
+    if (blob.toString('latin1') !== `${part} state`) return Promise.reject(new StateRefused('not an echo'));
+    this.log.push(`set ${part}`);
+    return Promise.resolve();
+  }
+
+  storeVolatile(): Promise<void> {
+    this.log.push('store');
     return Promise.resolve();
   }
 

@@ -23,7 +23,8 @@ describe('a vTPM whose disk fails', () => {
     guest = await openTestTpm();
   });
 
-  const count = async (): Promise<bigint> => (await run(guest.execute, Commands.NV_Read, { ...ON_INDEX, size: 8, offset: 0 })).data.readBigUInt64BE();
+  const count = async (): Promise<bigint> =>
+    (await run(guest.execute, Commands.NV_Read, { ...ON_INDEX, size: 8, offset: 0 })).data.readBigUInt64BE();
   const whileFailing = async (use: () => Promise<unknown>): Promise<void> => {
     guest.records.failure = new Error('the disk is full');
     await use();

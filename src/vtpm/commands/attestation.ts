@@ -2,6 +2,7 @@
 import { TPM_RH, TPM_ST } from '../../tpm/constants/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { attest, clockInfo } from '../attestation.js';
+import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { FIRMWARE_VERSION } from '../identity.js';
 import { requireSigner, schemeHash } from '../signing.js';
@@ -10,11 +11,16 @@ import { creationTicket, isTicketValid } from '../tickets.js';
 
 const nothing = Buffer.alloc(0);
 
+/** Names of an object. Those of a sequence are empty. */
+function namesOf(call: Call, where: string): { readonly name: Buffer; readonly qualifiedName: Buffer } {
+  return call.entity(where).kind === 'sequence' ? { name: nothing, qualifiedName: nothing } : call.object(where);
+}
+
 export const attestationHandlers = {
   /** 18.2 */
   Certify: async (tpm, { qualifyingData, inScheme }, call) => {
     const signer = requireSigner(call, 'signHandle', 'inScheme', inScheme);
-    const { name, qualifiedName } = call.object('objectHandle');
+    const { name, qualifiedName } = namesOf(call, 'objectHandle');
     const anonymous = signer.scheme.scheme === TPM_ALG.ECDAA;
     const certify = { name, qualifiedName: anonymous ? nothing : qualifiedName };
     const { attested, signature } = await attest(tpm, signer, qualifyingData, { type: TPM_ST.ATTEST_CERTIFY, attested: certify });
@@ -24,7 +30,7 @@ export const attestationHandlers = {
   /** 18.3 */
   CertifyCreation: async (tpm, { qualifyingData, creationHash, inScheme, creationTicket: given }, call) => {
     const signer = requireSigner(call, 'signHandle', 'inScheme', inScheme);
-    const { name } = call.object('objectHandle');
+    const { name } = namesOf(call, 'objectHandle');
     if (!isTicketValid(creationTicket(tpm, given.hierarchy, name, creationHash), given)) throw call.error(TPM_RC.TICKET, 'creationTicket');
     const creation = { objectName: name, creationHash };
     const { attested, signature } = await attest(tpm, signer, qualifyingData, { type: TPM_ST.ATTEST_CREATION, attested: creation });

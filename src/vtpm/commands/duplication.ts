@@ -21,7 +21,7 @@ const STORAGE = TPMA_OBJECT.restricted | TPMA_OBJECT.decrypt;
 /** An asymmetric storage key, public part or more, that the handle stands for; undefined for TPM_RH_NULL. `TPM_RC_TYPE` otherwise. */
 function storageKey(call: Call, where: string): TpmObject | undefined {
   if (call.entity(where).kind === 'hierarchy') return undefined;
-  const object = call.object(where);
+  const object = call.object(where, TPM_RC.TYPE);
   const { type } = object.publicArea;
   if (!hasAttribute(object, STORAGE) || (type !== TPM_ALG.RSA && type !== TPM_ALG.ECC)) throw call.error(TPM_RC.TYPE, where);
   return object;

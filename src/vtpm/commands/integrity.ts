@@ -74,9 +74,9 @@ const pcrRead: Handler<typeof PCR_Read> = ({ pcrs }, { pcrSelectionIn }) => {
   return { pcrUpdateCounter: pcrs.updateCounter, pcrSelectionOut, pcrValues };
 };
 
-/** 22.5. There is always room for what is asked: no bank can have more than all PCRs. */
+/** 22.5: changes of what exists now, whatever was asked for before. There is always room for what is asked: no bank can have more than all PCRs. */
 const pcrAllocate: Handler<typeof PCR_Allocate> = ({ pcrs }, { pcrAllocation }, call) => {
-  const wanted = pcrs.nextAllocation.with(pcrAllocation);
+  const wanted = pcrs.allocation.with(pcrAllocation);
   const somewhere = (pcr: number): boolean => wanted.banks.some((bank) => wanted.has(bank, pcr));
   if (!somewhere(HCRTM_PCR) || !somewhere(DRTM_PCR)) throw call.error(TPM_RC.PCR);
   pcrs.allocate(wanted);

@@ -22,7 +22,7 @@ const STORAGE = TPMA_OBJECT.restricted | TPMA_OBJECT.decrypt;
 
 /** A restricted asymmetric decryption key, which credentials are protected with. `TPM_RC_TYPE` otherwise. */
 function requireCredentialKey(call: Call, where: string): TpmObject {
-  const object = call.object(where);
+  const object = call.object(where, TPM_RC.TYPE);
   const asymmetric = object.publicArea.type === TPM_ALG.RSA || object.publicArea.type === TPM_ALG.ECC;
   if (!asymmetric || !hasAttribute(object, STORAGE)) throw call.error(TPM_RC.TYPE, where);
   return object;
@@ -111,7 +111,7 @@ export const objectHandlers = {
   /** 12.5 */
   ActivateCredential: async (_tpm, { credentialBlob, secret }, call) => {
     const key = requireCredentialKey(call, 'keyHandle');
-    const { name } = call.object('activateHandle');
+    const { name } = call.entity('activateHandle').kind === 'sequence' ? { name: Buffer.alloc(0) } : call.object('activateHandle');
     const seed = await call.atAsync('secret', () => decapsulate(privatePartOf(key), key.publicArea, 'IDENTITY', secret));
     const certInfo = call.at('credentialBlob', () => openCredential(key.publicArea, name, seed, credentialBlob));
     seed.fill(0);

@@ -6,7 +6,7 @@ import { digestSize, hmac } from '../../tpm/hash.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { TPMT_SIGNATURE } from '../../tpm/structures/index.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { requireSigner, schemeHash, signDigest } from '../signing.js';
+import { requireSigner, requireSigningKey, schemeHash, signDigest } from '../signing.js';
 import { hasAttribute, type TpmObject } from '../state/objects.js';
 import { hashCheckTicket, isTicketValid, verifiedTicket } from '../tickets.js';
 
@@ -44,9 +44,9 @@ export const signingHandlers = {
 
   /** 20.2 */
   Sign: async (tpm, { digest, inScheme, validation }, call) => {
-    const signer = requireSigner(call, 'keyHandle', 'inScheme', inScheme);
-    const key = call.object('keyHandle');
+    const key = requireSigningKey(call, 'keyHandle');
     if (hasAttribute(key, TPMA_OBJECT.x509sign)) throw call.error(TPM_RC.ATTRIBUTES, 'keyHandle');
+    const signer = requireSigner(call, 'keyHandle', 'inScheme', inScheme);
     if (validation.digest.length > 0 || hasAttribute(key, TPMA_OBJECT.restricted)) {
       const expected = hashCheckTicket(tpm, validation.hierarchy, digest);
       if (!isTicketValid(expected, validation)) throw call.error(TPM_RC.TICKET, 'validation');

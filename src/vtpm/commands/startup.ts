@@ -36,6 +36,7 @@ const startup: Handler<typeof Startup> = (tpm, { startupType }, call) => {
   if (saved === null) tpm.sessions.clear();
   else tpm.sessions.restoreTable(saved.sessions, saved.contextCounter);
   tpm.objects.flushWhere(() => true);
+  tpm.objects.contexts = saved?.objectContexts ?? 0n;
   tpm.nv.startup(kind, power.orderly);
   power.startup(locality);
 };
@@ -47,12 +48,7 @@ function startHierarchies({ hierarchies }: Tpm, kind: StartupKind, saved: SavedS
 
 function startPcrs({ pcrs, drtm }: Tpm, kind: StartupKind, saved: SavedState | null, locality: number): void {
   if (saved !== null) pcrs.updateCounter = saved.pcrUpdateCounter;
-  pcrs.startup(
-    kind,
-    locality,
-    drtm.preStartup,
-    saved?.pcrs,
-  );
+  pcrs.startup(kind, locality, drtm.preStartup, saved?.pcrs);
   if (kind === 'resume' && saved !== null) pcrs.groupAuth = saved.pcrGroupAuth;
 }
 
@@ -80,7 +76,7 @@ const shutdown: Handler<typeof Shutdown> = (tpm, { shutdownType }, call) => {
 };
 
 function stateOf(tpm: Tpm): SavedState {
-  const { hierarchies, clock, pcrs, sessions, power } = tpm;
+  const { hierarchies, clock, pcrs, sessions, objects, power } = tpm;
   return {
     hierarchies: hierarchies.save(),
     counters: { restartCount: clock.restartCount, clearCount: clock.clearCount },
@@ -91,6 +87,7 @@ function stateOf(tpm: Tpm): SavedState {
     commits: tpm.commits.save(),
     startupLocality: power.startupLocality,
     contextCounter: sessions.contextCounter,
+    objectContexts: objects.contexts,
     sessions: sessions.saveTable(),
   };
 }

@@ -105,7 +105,7 @@ function checkExtensions(call: Call, key: TpmObject, { content }: DerElement): v
 const certifyX509: Handler<typeof CertifyX509> = async (tpm, { reserved, inScheme, partialCertificate }, call) => {
   if (reserved.length > 0) throw call.error(TPM_RC.SIZE, 'reserved');
   const signer = requireSigner(call, 'signHandle', 'inScheme', inScheme);
-  const object = call.object('objectHandle');
+  const object = call.object('objectHandle', TPM_RC.ASYMMETRIC);
   const publicKey = subjectPublicKeyInfo(object.publicArea);
   if (publicKey === undefined) throw call.error(TPM_RC.ASYMMETRIC, 'objectHandle');
   const partial = call.at('partialCertificate', () => parsePartial(partialCertificate));

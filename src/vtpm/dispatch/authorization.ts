@@ -101,7 +101,8 @@ function checkCipherUse(session: Session, wanted: boolean, possible: boolean, ea
 function checkAuditUse(tpm: Tpm, session: Session, use: SessionUse, earlier: readonly SessionUse[]): void {
   if (earlier.some((other) => has(other, TPMA_SESSION.audit)) || session.isPolicy) throw new TpmError(TPM_RC.ATTRIBUTES);
   const continues = !has(use, TPMA_SESSION.auditReset) && session.auditDigest !== undefined;
-  if (continues && has(use, TPMA_SESSION.auditExclusive) && tpm.sessions.exclusiveAudit !== session.handle) throw new TpmError(TPM_RC.EXCLUSIVE);
+  if (continues && has(use, TPMA_SESSION.auditExclusive) && tpm.sessions.exclusiveAudit !== session.handle)
+    throw new TpmError(TPM_RC.EXCLUSIVE);
 }
 
 /** Gives each session the handle that it authorises. `TPM_RC_AUTH_MISSING` if there are fewer sessions than needed. */
@@ -154,7 +155,7 @@ function checkEntityAuthorization(tpm: Tpm, call: AuthorizedCommand, use: Sessio
     if (!isPolicyAvailable(tpm, entity, call.command.code, role)) throw new TpmError(TPM_RC.AUTH_UNAVAILABLE);
     checkPolicy(tpm, call, session, entity, role);
   } else {
-    if (needsPolicySession(entity, role)) throw new TpmError(TPM_RC.AUTH_TYPE);
+    if (needsPolicySession(tpm, entity, role)) throw new TpmError(TPM_RC.AUTH_TYPE);
     if (!isAuthValueAvailable(entity, call.command.code, role)) throw new TpmError(TPM_RC.AUTH_UNAVAILABLE);
   }
   const byPassword = session === undefined || session.policy.passwordNeeded;
@@ -224,7 +225,11 @@ export function decryptParameters(tpm: Tpm, call: AuthorizedCommand): Buffer {
   const clear = Buffer.from(call.parameters);
   const key = cipherKey(tpm, use, session);
   try {
-    cryptParameter('decrypt', { alg: session.authHash, symmetric: parameterCipher(session), key, nonceNewer: nonceCaller, nonceOlder: session.nonceTPM }, clear);
+    cryptParameter(
+      'decrypt',
+      { alg: session.authHash, symmetric: parameterCipher(session), key, nonceNewer: nonceCaller, nonceOlder: session.nonceTPM },
+      clear,
+    );
   } catch (error) {
     throw error instanceof TpmError ? new TpmError(atSession(error.code, call.sessions.indexOf(use) + 1)) : error;
   } finally {
@@ -267,4 +272,3 @@ export function assemble(
     },
   };
 }
-

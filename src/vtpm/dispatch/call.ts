@@ -68,10 +68,10 @@ export class Call {
     }
   }
 
-  /** The object that the handle called `where` stands for. `TPM_RC_HANDLE` if it stands for something else. */
-  object(where: string): TpmObject {
+  /** The object that the handle called `where` stands for. `code` if it is a sequence, which is an object of no type. */
+  object(where: string, code: number = TPM_RC.HANDLE): TpmObject {
     const entity = this.entity(where);
-    if (entity.kind !== 'object') throw this.error(TPM_RC.HANDLE, where);
+    if (entity.kind !== 'object') throw this.error(entity.kind === 'sequence' ? code : TPM_RC.HANDLE, where);
     return entity.object;
   }
 

@@ -5,8 +5,18 @@ import { TPM_CC, TPM_ST } from '../../tpm/constants/index.js';
 import { Reader } from '../../tpm/wire.js';
 import { type Entity, entityName, resolveEntity } from '../entity.js';
 import { MAX_COMMAND_SIZE } from '../guest-tpm.js';
+import { takeVolatile } from '../snapshot.js';
+import { NotDurable } from '../state/durable.js';
 import type { Tpm } from '../tpm.js';
-import { assemble, associate, authorize, type AuthorizedCommand, decryptParameters, parseSessions, requireNoAuthorization } from './authorization.js';
+import {
+  assemble,
+  associate,
+  authorize,
+  type AuthorizedCommand,
+  decryptParameters,
+  parseSessions,
+  requireNoAuthorization,
+} from './authorization.js';
 import { Call } from './call.js';
 import type { AnyHandler, ServedCommands } from './handler.js';
 import { errorResponse, successResponse } from './response.js';
@@ -15,12 +25,30 @@ const HEADER_SIZE = 10;
 /** The smallest authorisation: handle, empty nonce, attributes, empty HMAC. */
 const MIN_AUTH_SIZE = 9;
 
+/**
+ * Commands that the specification lets write, but that rarely do, and then before they change anything else: the state before them is
+ * taken only then. An extend must cost no copy of the whole state.
+ */
+const writesFirst: ReadonlySet<number> = new Set([TPM_CC.PCR_Extend, TPM_CC.PCR_Event, TPM_CC.PCR_Reset]);
+
+/** Volatile state of a moment, and when that was by the monotonic clock (ns). */
+export interface VolatileMoment {
+  readonly state: Buffer;
+  readonly at: bigint;
+}
+
+function takeMoment(tpm: Tpm): VolatileMoment {
+  return { state: takeVolatile(tpm), at: process.hrtime.bigint() };
+}
+
 /** Is told what happens, to count and to log. */
 export interface DispatchObserver {
   /** A command begins to execute. `name` is undefined if its code is not served. */
   begin(name: string | undefined): void;
   /** Something failed that is not the guest's doing. */
   failed(what: string, error: unknown): void;
+  /** Changes became durable. */
+  committed(): void;
 }
 
 interface Header {
@@ -35,6 +63,7 @@ export class Dispatcher {
   private readonly tpm: Tpm;
   private readonly served: ServedCommands;
   private readonly observer: DispatchObserver;
+  private taken: VolatileMoment | undefined;
 
   constructor(tpm: Tpm, served: ServedCommands, observer: DispatchObserver) {
     this.tpm = tpm;
@@ -44,20 +73,47 @@ export class Dispatcher {
 
   /**
    * Executes one command frame and gives the response frame. What the command changed of the non-volatile state is durable when
-   * this resolves. Never rejects. Calls must not overlap.
+   * this resolves. Rejects with {@link NotDurable} if that could not be done: then the caller goes back to {@link before}.
+   * Calls must not overlap.
    */
   async execute(frame: Buffer, locality: number): Promise<Buffer> {
     const { tpm } = this;
     if (tpm.power.failed) return errorResponse(TPM_RC.FAILURE);
-    try {
-      const response = await this.respond(Buffer.from(frame), locality);
+    this.forgetBefore();
+    const response = await this.respond(Buffer.from(frame), locality);
+    if (tpm.durable.dirty) {
       if (tpm.clock.due) tpm.clock.changed();
-      if (tpm.durable.dirty) await tpm.durable.commit();
-      return response;
+      await tpm.durable.commit();
+      this.observer.committed();
+    } else if (tpm.clock.due) {
+      await this.storeClock();
+    }
+    this.forgetBefore();
+    return response;
+  }
+
+  /** The volatile state as it was before the command that {@link execute} rejected. The bytes are secret, and the caller's. */
+  before(): VolatileMoment {
+    // A command that was not expected to write has failed, and changed nothing else.
+    const moment = this.taken ?? takeMoment(this.tpm);
+    this.taken = undefined;
+    return moment;
+  }
+
+  private forgetBefore(): void {
+    this.taken?.state.fill(0);
+    this.taken = undefined;
+  }
+
+  /** No command waits for Clock to be stored, so none fails for it. */
+  private async storeClock(): Promise<void> {
+    const { clock, durable } = this.tpm;
+    clock.changed();
+    try {
+      await durable.commit();
     } catch (error) {
-      this.observer.failed('the state could not be made durable, the TPM stops', error);
-      tpm.power.failed = true;
-      return errorResponse(TPM_RC.FAILURE);
+      if (!(error instanceof NotDurable)) throw error;
+      clock.notStored();
     }
   }
 
@@ -67,12 +123,28 @@ export class Dispatcher {
       const header = this.parseHeader(frame);
       name = header.command.name;
       this.observer.begin(name);
+      if (writesFirst.has(header.command.code)) this.takeBeforeChange();
+      else if (this.mayWrite(header)) this.taken = takeMoment(this.tpm);
       return await this.run(header, locality);
     } catch (error) {
       if (error instanceof TpmError) return errorResponse(error.code);
       this.observer.failed(`command ${name ?? 'unknown'}`, error);
       return errorResponse(TPM_RC.FAILURE);
+    } finally {
+      this.tpm.durable.beforeChange = undefined;
     }
+  }
+
+  private takeBeforeChange(): void {
+    this.tpm.durable.beforeChange = (): void => {
+      this.taken ??= takeMoment(this.tpm);
+    };
+  }
+
+  /** Whether a command that succeeds may leave something to be made durable: its own doing, or the first of its kind since startup or shutdown. */
+  private mayWrite({ command, withSessions }: Header): boolean {
+    const { power, commandAudit } = this.tpm;
+    return command.nv || power.orderly || power.saved !== null || (withSessions && !power.daUsed) || commandAudit.isAudited(command.code);
   }
 
   private parseHeader(frame: Buffer): Header {
@@ -116,7 +188,13 @@ export class Dispatcher {
     }
   }
 
-  private authorize(command: Command, entities: readonly Entity[], withSessions: boolean, reader: Reader, locality: number): AuthorizedCommand {
+  private authorize(
+    command: Command,
+    entities: readonly Entity[],
+    withSessions: boolean,
+    reader: Reader,
+    locality: number,
+  ): AuthorizedCommand {
     const { tpm } = this;
     const names = entities.map((entity) => entityName(tpm, entity));
     const parts = { command, entities, names, locality };

@@ -40,13 +40,17 @@ export function checkAuthSize(authValue: Buffer, nameAlg: number): void {
   if (largest > 0 && trimAuth(authValue).length > largest) throw new TpmError(TPM_RC.SIZE);
 }
 
-/** The primary key of a hierarchy for this template: the same each time, until the hierarchy's seed changes (Part 1, 14.5). */
-export async function obtainPrimary(tpm: Tpm, hierarchy: Hierarchy, publicArea: TPMT_PUBLIC, sensitiveData: Buffer): Promise<CreatedKey> {
+/**
+ * The primary key of a hierarchy for this template: the same each time, until the hierarchy's seed changes (Part 1, 14.5). Data that comes
+ * with `sensitiveDataOrigin` is not the key's secret, but makes it another key.
+ */
+export async function obtainPrimary(tpm: Tpm, hierarchy: Hierarchy, publicArea: TPMT_PUBLIC, data: Buffer): Promise<CreatedKey> {
+  const sensitiveData = (publicArea.objectAttributes & TPMA_OBJECT.sensitiveDataOrigin) !== 0 ? Buffer.alloc(0) : data;
   if (hierarchy.handle === TPM_RH.NULL) {
-    const context = Buffer.concat([encode(TPMT_PUBLIC, publicArea), sensitiveData]);
+    const context = Buffer.concat([encode(TPMT_PUBLIC, publicArea), data]);
     return tpm.keys.software.create({ publicArea, sensitiveData, derivation: { seed: hierarchy.seed, context } });
   }
-  return tpm.primaries.obtain(hierarchy, publicArea, sensitiveData, () =>
+  return tpm.primaries.obtain(hierarchy, publicArea, data, () =>
     tpm.keys.engineFor(publicArea).create({ publicArea, sensitiveData }),
   );
 }

@@ -18,6 +18,21 @@ const record = struct({ version: uint8, clock: uint64, safe: uint8, resetCount: 
 export const savedCounters = struct({ restartCount: uint32, clearCount: uint32 });
 export type SavedCounters = Infer<typeof savedCounters>;
 
+/** What a snapshot holds: durable counters too, so that contexts saved before it can be loaded after it. */
+export const clockSnapshot = struct({
+  time: uint64,
+  clock: uint64,
+  durableClock: uint64,
+  rate: uint32,
+  safe: uint8,
+  epoch: uint32,
+  resetCount: uint32,
+  totalResetCount: uint32,
+  restartCount: uint32,
+  clearCount: uint32,
+});
+export type ClockSnapshot = Infer<typeof clockSnapshot>;
+
 /** Time, Clock and the counters that tell one power cycle from another. Times are in milliseconds. */
 export class Clock {
   /** Number of TPM resets since the last TPM2_Clear. */
@@ -118,6 +133,33 @@ export class Clock {
     this.durableClock = clock;
     const { resetCount, totalResetCount } = this;
     this.durable.put(RECORD_KEY, record, { version: 1, clock, safe: Number(this.safeFlag), resetCount, totalResetCount });
+  }
+
+  /** Lets Time and Clock go on as if they had been restored at `since` of the monotonic clock (ns): time passes while a command is undone. */
+  catchUp(since: bigint): void {
+    this.rateAt = since;
+  }
+
+  /** What {@link changed} recorded could not be made durable: after a crash a higher value may have been reported. */
+  notStored(): void {
+    this.safeFlag = false;
+  }
+
+  snapshot(): ClockSnapshot {
+    const { time, clock, durableClock, epoch, resetCount, totalResetCount, restartCount, clearCount } = this;
+    const rate = Number(this.rate);
+    return { time, clock, durableClock, rate, safe: Number(this.safeFlag), epoch, resetCount, totalResetCount, restartCount, clearCount };
+  }
+
+  /** Time and Clock go on from where they stood. */
+  restore({ time, clock, rate, safe, ...counters }: ClockSnapshot): void {
+    this.rateAt = process.hrtime.bigint();
+    this.rateTime = time;
+    this.timeAtSync = time;
+    this.clockAtSync = clock;
+    this.rate = BigInt(rate);
+    this.safeFlag = safe !== 0;
+    Object.assign(this, counters);
   }
 
   /** TPM2_Clear: Clock and the counters start over. */

@@ -1,13 +1,17 @@
 // TPM 2.0 Library Part 1, 34.2: command audit.
 import { TPM_ALG, TPM_CC } from '../../tpm/constants/index.js';
 import { digestSize, hash } from '../../tpm/hash.js';
-import { list, struct, uint16, uint32, uint64, uint8 } from '../../tpm/schema.js';
+import { type Infer, list, struct, tpm2b, uint16, uint32, uint64, uint8 } from '../../tpm/schema.js';
 import type { DurableState } from './durable.js';
 
 const RECORD_KEY = 'command-audit';
 const MAX_COMMANDS = 1024;
 const record = struct({ version: uint8, alg: uint16, counter: uint64, commands: list(uint32, MAX_COMMANDS) });
 const none = Buffer.alloc(0);
+
+/** What a snapshot holds besides the durable part. */
+export const commandAuditSnapshot = struct({ digest: tpm2b(64), algChanged: uint8 });
+export type CommandAuditSnapshot = Infer<typeof commandAuditSnapshot>;
 
 /** Which commands are audited, and the digest of those that were executed. */
 export class CommandAudit {
@@ -84,6 +88,15 @@ export class CommandAudit {
   clear(): void {
     this.counter = 0n;
     this.store();
+  }
+
+  snapshot(): CommandAuditSnapshot {
+    return { digest: this.digest, algChanged: Number(this.algChanged) };
+  }
+
+  restore({ digest, algChanged }: CommandAuditSnapshot): void {
+    this.digest = digest;
+    this.algChanged = algChanged !== 0;
   }
 
   private store(): void {

@@ -1,5 +1,5 @@
 // TPM 2.0 Library Part 1, 19.8: Dictionary attack protection.
-import { struct, uint32, uint64, uint8 } from '../../tpm/schema.js';
+import { type Infer, struct, uint32, uint64, uint8 } from '../../tpm/schema.js';
 import type { Clock } from './clock.js';
 import type { DurableState } from './durable.js';
 
@@ -14,6 +14,10 @@ const record = struct({
   sinceSelfHeal: uint64,
   sinceLockout: uint64,
 });
+
+/** What a snapshot holds besides the durable part: how long the timers have run, in milliseconds. */
+export const dictionaryAttackSnapshot = struct({ sinceSelfHeal: uint64, sinceLockout: uint64 });
+export type DictionaryAttackSnapshot = Infer<typeof dictionaryAttackSnapshot>;
 
 /** What a new TPM has, and TPM2_Clear brings back. */
 const initial = { failedTries: 0, maxTries: 3, recoveryTime: 1000, lockoutRecovery: 1000, lockoutAuthEnabled: true } as const;
@@ -91,6 +95,18 @@ export class DictionaryAttack {
     if (!orderly && used && this.recoveryTime !== 0 && this.failedTries < this.maxTries) this.failedTries++;
     this.changed();
     this.heal();
+  }
+
+  snapshot(): DictionaryAttackSnapshot {
+    const now = this.clock.time;
+    return { sinceSelfHeal: now - this.selfHealAt, sinceLockout: now - this.lockoutAt };
+  }
+
+  /** To be called when the clock is restored. */
+  restore({ sinceSelfHeal, sinceLockout }: DictionaryAttackSnapshot): void {
+    const now = this.clock.time;
+    this.selfHealAt = now - sinceSelfHeal;
+    this.lockoutAt = now - sinceLockout;
   }
 
   /** Whether entities under protection are refused (`TPM_RC_LOCKOUT`). */

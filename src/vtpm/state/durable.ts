@@ -1,4 +1,6 @@
+import { reasonOf } from '../../failure.js';
 import type { GuestRecords, RecordChanges } from '../../store/guest-records.js';
+import { StoreError } from '../../store/store-error.js';
 import { decode, encode, type Schema } from '../../tpm/schema.js';
 
 /**
@@ -6,6 +8,8 @@ import { decode, encode, type Schema } from '../../tpm/schema.js';
  * transaction, before the response is given.
  */
 export class DurableState {
+  /** Called before the first change that the next {@link commit} makes durable. */
+  beforeChange: (() => void) | undefined;
   private readonly records: GuestRecords;
   private pending = new Map<string, Buffer | null>();
 
@@ -20,29 +24,67 @@ export class DurableState {
 
   /** Replaces record `key`. The value is encoded now, so later changes of it need another put. */
   put<T>(key: string, schema: Schema<T>, value: T): void {
+    this.announce();
     this.pending.set(key, encode(schema, value));
   }
 
   delete(key: string): void {
+    this.announce();
     this.pending.set(key, null);
+  }
+
+  private announce(): void {
+    if (!this.dirty) this.beforeChange?.();
   }
 
   /** One record as last committed, or undefined if there is none. */
   async load<T>(key: string, schema: Schema<T>): Promise<T | undefined> {
     const found = (await this.records.load(key)).find(([name]) => name === key);
-    return found && decode(schema, found[1]);
+    return found && decodeRecord(key, schema, found[1]);
   }
 
   /** All records below `prefix`, as last committed, by the rest of their key. */
   async loadAll<T>(prefix: string, schema: Schema<T>): Promise<[rest: string, value: T][]> {
     const found = await this.records.load(prefix);
-    return found.map(([key, bytes]) => [key.slice(prefix.length), decode(schema, bytes)]);
+    return found.map(([key, bytes]) => [key.slice(prefix.length), decodeRecord(key, schema, bytes)]);
   }
 
-  /** Makes all changes durable. If that fails memory is ahead of the disk: the vTPM must stop and load again. */
+  /**
+   * Makes all changes durable. If that fails with {@link NotDurable} they are forgotten, and memory is ahead of the disk: the vTPM
+   * must go back to where it was.
+   */
   async commit(): Promise<void> {
     const changes: RecordChanges = this.pending;
     this.pending = new Map();
-    await this.records.commit(changes);
+    try {
+      await this.records.commit(changes);
+    } catch (error) {
+      throw new NotDurable(error);
+    }
   }
+}
+
+/** Changes that could not be made durable; `cause` tells why. None of them was. */
+export class NotDurable extends Error {
+  override readonly name = 'NotDurable';
+
+  constructor(cause: unknown) {
+    super(reasonOf(cause), { cause });
+  }
+}
+
+/** Every record that has a version has this one; what a newer tpmux wrote is not guessed at. */
+const RECORD_VERSION = 1;
+
+function decodeRecord<T>(key: string, schema: Schema<T>, bytes: Buffer): T {
+  const value = decode(schema, bytes);
+  if (typeof value === 'object' && value !== null && 'version' in value && value.version !== RECORD_VERSION) {
+    throw new StoreError(
+      'reading the state of a guest',
+      `record '${key}' has format ${String(value.version)}, this tpmux knows up to ${RECORD_VERSION.toString()}`,
+      'use the newer tpmux that wrote it',
+      { record: key },
+    );
+  }
+  return value;
 }

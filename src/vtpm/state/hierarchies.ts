@@ -37,6 +37,9 @@ export const savedHierarchies = struct({
   nullProof: tpm2b(64),
 });
 export type SavedHierarchies = Infer<typeof savedHierarchies>;
+/** What a snapshot holds besides the durable part. */
+export const hierarchySnapshot = struct({ saved: savedHierarchies, platformEnabled: uint8 });
+export type HierarchySnapshot = Infer<typeof hierarchySnapshot>;
 
 function fresh(handle: number): Hierarchy {
   return {
@@ -145,6 +148,15 @@ export class Hierarchies {
       nullSeed: this.null.seed,
       nullProof: this.null.proof,
     };
+  }
+
+  snapshot(): HierarchySnapshot {
+    return { saved: this.save(), platformEnabled: Number(this.platform.enabled) };
+  }
+
+  restoreSnapshot({ saved, platformEnabled }: HierarchySnapshot): void {
+    this.restore(saved, true);
+    this.platform.enabled = platformEnabled !== 0;
   }
 
   /** For a startup after Shutdown(STATE). `resume` is Startup(STATE), otherwise Startup(CLEAR). */

@@ -2,7 +2,7 @@
 import { nvType, TPM_NT, TPMA_NV } from '../../tpm/constants/index.js';
 import { nameOfNvPublic } from '../../tpm/name.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
-import { struct, tpm2b, uint8 } from '../../tpm/schema.js';
+import { type Infer, list, struct, tpm2b, uint8 } from '../../tpm/schema.js';
 import { TPMS_NV_PUBLIC } from '../../tpm/structures/index.js';
 import type { Limits } from '../limits.js';
 import type { DurableState } from './durable.js';
@@ -22,6 +22,9 @@ export const ORDERLY_COUNT = 0xffn;
 
 const PREFIX = 'nv/';
 const record = struct({ version: uint8, publicArea: TPMS_NV_PUBLIC, authValue: tpm2b(64), data: tpm2b(2048) });
+/** What a snapshot holds: the orderly indices, which may be ahead of their records. */
+export const nvSnapshot = list(record, 65536);
+export type NvSnapshot = Infer<typeof nvSnapshot>;
 const COUNTER_KEY = 'nv-max-counter';
 const counterRecord = struct({ value: tpm2b(8) });
 
@@ -182,6 +185,19 @@ export class NvMemory {
   /** Shutdown: the data of orderly indices becomes durable. */
   storeOrderly(): void {
     for (const index of this.indices.values()) if (nvHas(index, TPMA_NV.ORDERLY)) this.store(index);
+  }
+
+  snapshot(): NvSnapshot {
+    const orderly = [...this.indices.values()].filter((index) => nvHas(index, TPMA_NV.ORDERLY));
+    return orderly.map(({ publicArea, authValue, data }) => ({ version: 1, publicArea, authValue, data }));
+  }
+
+  /** An index that is not there any more stays so. */
+  restore(snapshot: NvSnapshot): void {
+    for (const { publicArea, authValue, data } of snapshot) {
+      const handle = publicArea.nvIndex;
+      if (this.indices.has(handle)) this.indices.set(handle, { handle, publicArea, authValue, data });
+    }
   }
 
   /** Value that a new counter's first increment gives: above that of every counter that was deleted. */

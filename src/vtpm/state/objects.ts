@@ -1,10 +1,21 @@
 // TPM 2.0 Library Part 1, 27 (object structure), 30 (context management) and 37 (persistent objects).
 import type { PrivatePart } from '../../keys/engine.js';
+import type { KeyManagement } from '../../keys/key-management.js';
 import { HANDLE_RANGE, TPM_ALG, TPM_RH, TPMA_OBJECT } from '../../tpm/constants/index.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
+import { type Infer, list, sizedOrNull, struct, uint32, uint64 } from '../../tpm/schema.js';
 import type { TPMT_PUBLIC } from '../../tpm/structures/index.js';
-import type { Sequence } from '../sequences/sequence.js';
+import { Sequence } from '../sequences/sequence.js';
 import type { Limits } from '../limits.js';
+import { fromStored, storedObject, toStored } from './stored-object.js';
+import { fromStoredSequence, storedSequence, toStoredSequence } from './stored-sequence.js';
+
+/** What a snapshot holds: of each handle an object or a sequence. */
+export const objectSnapshot = struct({
+  contexts: uint64,
+  loaded: list(struct({ handle: uint32, object: sizedOrNull(storedObject), sequence: sizedOrNull(storedSequence) }), 65536),
+});
+export type ObjectSnapshot = Infer<typeof objectSnapshot>;
 
 /** A loaded object: a key, sealed data, or the public part of one. */
 export interface TpmObject {
@@ -60,7 +71,8 @@ export function privatePartOf(object: TpmObject): PrivatePart {
 export class TransientObjects {
   private readonly slots: (LoadedObject | undefined)[] = [];
   private readonly limits: Limits;
-  private contexts = 0n;
+  /** `sequence` of the newest saved context of an object or sequence. */
+  contexts = 0n;
 
   constructor(limits: Limits) {
     this.limits = limits;
@@ -112,6 +124,25 @@ export class TransientObjects {
     dispose(object);
     this.slots[handle - HANDLE_RANGE.TRANSIENT.first] = undefined;
     return true;
+  }
+
+  snapshot(): ObjectSnapshot {
+    const loaded = this.handles.flatMap((handle) => {
+      const found = this.find(handle);
+      if (found === undefined) return [];
+      const object = found.kind === 'object' ? toStored(found) : null;
+      return [{ handle, object, sequence: found.kind === 'object' ? null : toStoredSequence(found.save()) }];
+    });
+    return { contexts: this.contexts, loaded };
+  }
+
+  /** Costs no hardware command. */
+  async restore({ contexts, loaded }: ObjectSnapshot, keys: KeyManagement): Promise<void> {
+    this.contexts = contexts;
+    for (const { handle, object, sequence } of loaded) {
+      if (object !== null) this.replace(handle, fromStored(object, keys));
+      else if (sequence !== null) this.replace(handle, await Sequence.restore(fromStoredSequence(sequence)));
+    }
   }
 
   /** Removes the objects for which `condition` holds. */

@@ -1,11 +1,14 @@
 // TPM 2.0 Library Part 1, 17 (PCR operations) and PC Client Platform TPM Profile, 4.6 (PCR attributes).
 import { IMPLEMENTATION_PCR, TPM_ALG } from '../../tpm/constants/index.js';
 import { PcrMatrix } from '../../properties/matrix.js';
-import { digestProvider, type PropertyProvider } from '../../properties/provider.js';
-import { list, struct, tpm2b, uint16, uint8 } from '../../tpm/schema.js';
+import type { GuestProviders } from '../../properties/guest-providers.js';
+import { DIGEST, type Measurement } from '../../properties/provider.js';
+import { type SavedMatrix, savedMatrix } from '../../properties/saved-matrix.js';
+import { type Infer, struct, tpm2b, uint16, uint32, uint8 } from '../../tpm/schema.js';
 import { hash } from '../../tpm/hash.js';
-import type { TPML_PCR_SELECTION } from '../../tpm/structures/index.js';
+import { TPML_PCR_SELECTION } from '../../tpm/structures/index.js';
 import type { DurableState } from './durable.js';
+import { PcrAllocation } from './pcr-allocation.js';
 
 /** Attributes of a PCR: whether Shutdown(STATE) keeps it, and bit masks of the localities that may reset and extend it. */
 interface PcrAttributes {
@@ -39,12 +42,22 @@ const LOCALITY_4 = 0x10;
 const allBanks: readonly number[] = [TPM_ALG.SHA1, TPM_ALG.SHA256, TPM_ALG.SHA384, TPM_ALG.SHA512];
 
 const RECORD_KEY = 'pcr-allocation';
-const record = struct({ version: uint8, banks: list(uint16, allBanks.length) });
+const record = struct({ version: uint8, allocation: TPML_PCR_SELECTION });
 const POLICY_KEY = 'pcr-policy';
 const policyRecord = struct({ version: uint8, alg: uint16, policy: tpm2b(64) });
 const noPolicy = { alg: TPM_ALG.NULL, policy: Buffer.alloc(0) };
 /** What Shutdown(STATE) keeps. */
-export const savedPcrs = list(struct({ provider: tpm2b(64), bank: uint16, values: tpm2b(64 * IMPLEMENTATION_PCR) }), 1024);
+export const savedPcrs = savedMatrix;
+
+/** What a snapshot holds. */
+export const pcrSnapshot = struct({
+  allocation: TPML_PCR_SELECTION,
+  values: savedPcrs,
+  updateCounter: uint32,
+  groupAuth: tpm2b(64),
+  reallocated: uint8,
+});
+export type PcrSnapshot = Infer<typeof pcrSnapshot>;
 
 const attributeAt = (index: number): PcrAttributes => attributes[index] ?? staticPcr;
 
@@ -59,19 +72,25 @@ export class Pcrs {
   groupPolicy: { readonly alg: number; readonly policy: Buffer } = noPolicy;
   /** Banks were changed since the last startup, so Shutdown(STATE) is refused. */
   reallocated = false;
-  /** Banks that the next TPM reset takes into use. */
-  private nextBanks: readonly number[] = allBanks;
+  /** PCRs that exist now. */
+  private current = PcrAllocation.whole(allBanks);
+  /** PCRs that exist from the next power-on on. */
+  private next = this.current;
   private readonly durable: DurableState;
+  private readonly providers: GuestProviders | undefined;
 
-  constructor(durable: DurableState, providers: readonly PropertyProvider[] = [digestProvider], presented = (): string => 'digest') {
+  /** @param providers default: `digest` alone, as in an ordinary TPM */
+  constructor(durable: DurableState, providers?: GuestProviders) {
     this.durable = durable;
-    this.matrix = new PcrMatrix(IMPLEMENTATION_PCR, allBanks, providers, presented);
+    this.providers = providers;
+    const presented = providers?.presented ?? ((): string => DIGEST.name);
+    this.matrix = new PcrMatrix(IMPLEMENTATION_PCR, allBanks, providers?.begin() ?? [DIGEST], presented, providers?.failed);
   }
 
   async load(): Promise<void> {
     const saved = await this.durable.load(RECORD_KEY, record);
-    this.nextBanks = saved?.banks ?? allBanks;
-    this.matrix.allocate(this.nextBanks);
+    if (saved !== undefined) this.next = PcrAllocation.of(saved.allocation);
+    this.takeIntoUse(this.next);
     this.groupPolicy = (await this.durable.load(POLICY_KEY, policyRecord)) ?? noPolicy;
   }
 
@@ -81,16 +100,16 @@ export class Pcrs {
     this.durable.put(POLICY_KEY, policyRecord, { version: 1, alg, policy });
   }
 
-  /** TPM2_PCR_Allocate: banks from the next power-on on. */
-  allocate(banks: readonly number[]): void {
-    this.nextBanks = banks;
+  /** TPM2_PCR_Allocate: what exists from the next power-on on. */
+  allocate(allocation: PcrAllocation): void {
+    this.next = allocation;
     this.reallocated = true;
-    this.durable.put(RECORD_KEY, record, { version: 1, banks: [...banks] });
+    this.durable.put(RECORD_KEY, record, { version: 1, allocation: allocation.selection(allBanks) });
   }
 
-  /** Banks as they will be after the next reset. */
-  get allocation(): readonly number[] {
-    return this.nextBanks;
+  /** What exists now. */
+  get allocation(): PcrAllocation {
+    return this.current;
   }
 
   /** All implemented banks, allocated or not. */
@@ -98,19 +117,20 @@ export class Pcrs {
     return allBanks;
   }
 
-  /** Startup. A resume keeps what was saved of the static PCRs. */
-  startup(kind: 'reset' | 'restart' | 'resume', locality: number, saved?: Parameters<PcrMatrix['restore']>[0]): void {
+  /** Startup. A resume keeps what was saved of the static PCRs. After an H-CRTM its PCR keeps what was measured, except in a resume. */
+  startup(kind: 'reset' | 'restart' | 'resume', locality: number, hcrtm: boolean, saved?: SavedMatrix): void {
     if (kind === 'reset') this.updateCounter = 0;
-    if (kind === 'reset') this.matrix.allocate(this.nextBanks);
+    // The next banks are in use since power-on, before any H-CRTM.
     for (let index = 0; index < this.matrix.size; index++) {
       const { stateSave, resetLocality } = attributeAt(index);
       if (kind === 'resume' && stateSave) continue;
       this.changed(index);
+      if (index === HCRTM_PCR && hcrtm) continue;
       if ((resetLocality & LOCALITY_4) !== 0) this.matrix.fill(index, 0xff);
       else if (index === HCRTM_PCR) this.matrix.setLocality(index, locality);
       else this.matrix.fill(index, 0);
     }
-    if (kind === 'resume') this.matrix.restore(saved ?? [], (index) => attributeAt(index).stateSave);
+    if (kind === 'resume') this.restoreMatrix(saved, (index) => attributeAt(index).stateSave);
     else this.groupAuth = Buffer.alloc(0);
   }
 
@@ -124,17 +144,29 @@ export class Pcrs {
     return locality !== 4 && (attributeAt(index).resetLocality & (1 << locality)) !== 0;
   }
 
-  /** Extends one bank of a PCR, if the bank is allocated; locality has been checked. */
-  extend(index: number, bank: number, digest: Buffer, locality: number): void {
-    if (!this.matrix.banks.includes(bank)) return;
-    this.matrix.extend({ index, bank, digest, locality });
-    this.changed(index);
+  /**
+   * Extends a PCR in the banks that are allocated; locality has been checked. Resolves to false if a property provider refused the
+   * measurement: it is extended all the same, so that what was refused cannot pass unnoticed.
+   */
+  async extend(measurement: Measurement): Promise<boolean> {
+    const { index } = measurement;
+    const digests = measurement.digests.filter(({ bank }) => this.current.has(bank, index));
+    const accepted = await this.matrix.extend({ ...measurement, digests });
+    for (let i = 0; i < digests.length; i++) this.changed(index);
+    return accepted;
   }
 
   /** TPM2_PCR_Reset: to zero, or all ones for a PCR that only locality 4 resets. */
   reset(index: number): void {
     this.matrix.fill(index, 0);
     this.changed(index);
+  }
+
+  /** The PCRs that only a D-RTM resets become zero. */
+  resetDynamic(): void {
+    for (let index = 0; index < this.matrix.size; index++) {
+      if ((attributeAt(index).resetLocality & LOCALITY_4) !== 0) this.matrix.fill(index, 0);
+    }
   }
 
   /** Notes a change of a PCR. An extend counts once per bank, as in the reference code. */
@@ -158,16 +190,43 @@ export class Pcrs {
   }
 
   /** For Shutdown(STATE). */
-  save(): { provider: Buffer; bank: number; values: Buffer }[] {
-    return this.matrix.save().map(({ provider, bank, values }) => ({ provider: Buffer.from(provider), bank, values }));
+  save(): SavedMatrix {
+    return { vectors: this.matrix.save(), providers: this.matrix.saveProviders() };
+  }
+
+  snapshot(): PcrSnapshot {
+    const { updateCounter, groupAuth } = this;
+    return {
+      allocation: this.current.selection(allBanks),
+      values: this.save(),
+      updateCounter,
+      groupAuth,
+      reallocated: Number(this.reallocated),
+    };
+  }
+
+  restore({ allocation, values, updateCounter, groupAuth, reallocated }: PcrSnapshot): void {
+    this.takeIntoUse(PcrAllocation.of(allocation));
+    this.restoreMatrix(values, () => true);
+    this.updateCounter = updateCounter;
+    this.groupAuth = groupAuth;
+    this.reallocated = reallocated !== 0;
+  }
+
+  private takeIntoUse(allocation: PcrAllocation): void {
+    this.current = allocation;
+    this.matrix.allocate(allocation.banks);
+  }
+
+  private restoreMatrix(saved: SavedMatrix | undefined, wanted: (index: number) => boolean): void {
+    if (saved === undefined) return;
+    this.matrix.restore(saved.vectors, wanted);
+    this.matrix.resumeProviders(this.providers?.resume(saved.providers) ?? [], wanted);
   }
 
   /** The selection without the PCRs that do not exist (Part 3, 22.4). */
   filter(selection: TPML_PCR_SELECTION): TPML_PCR_SELECTION {
-    return selection.map(({ hash: bank, pcrSelect }) => ({
-      hash: bank,
-      pcrSelect: this.matrix.banks.includes(bank) ? pcrSelect : Buffer.alloc(pcrSelect.length),
-    }));
+    return this.current.filter(selection);
   }
 
   /** Digest over the selected PCRs, in order of the selection and ascending index (Part 1, 17.5). */

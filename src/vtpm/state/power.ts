@@ -17,11 +17,16 @@ const savedState = struct({
   commits: savedCommits,
   startupLocality: uint8,
   contextCounter: uint64,
+  objectContexts: uint64,
   sessions: list(struct({ handle: uint32, contextId: uint64 }), 65536),
 });
 /** What Shutdown(STATE) keeps for the next startup. */
 export type SavedState = Infer<typeof savedState>;
 const record = struct({ version: uint8, orderly: uint8, daUsed: uint8, saved: sizedOrNull(savedState) });
+
+/** What a snapshot holds besides the durable part. */
+export const powerSnapshot = struct({ started: uint8, startupLocality: uint8, startedOrderly: uint8, established: uint8 });
+export type PowerSnapshot = Infer<typeof powerSnapshot>;
 
 /** How the last power cycle ended, and where the present one is. */
 export class PowerState {
@@ -29,7 +34,7 @@ export class PowerState {
   powered = false;
   /** TPM2_Startup was successful. */
   started = false;
-  /** Locality of TPM2_Startup. */
+  /** Locality of TPM2_Startup, or 4 after an H-CRTM. */
   startupLocality = 0;
   /** A shutdown was the last thing that happened to the durable state. */
   orderly = true;
@@ -93,6 +98,19 @@ export class PowerState {
     this.orderly = false;
     this.saved = null;
     this.store();
+  }
+
+  snapshot(): PowerSnapshot {
+    const { started, startupLocality, startedOrderly, established } = this;
+    return { started: Number(started), startupLocality, startedOrderly: Number(startedOrderly), established: Number(established) };
+  }
+
+  /** Power comes back to where it was. */
+  restore({ started, startupLocality, startedOrderly, established }: PowerSnapshot): void {
+    this.started = started !== 0;
+    this.startupLocality = startupLocality;
+    this.startedOrderly = startedOrderly !== 0;
+    this.established = established !== 0;
   }
 
   private store(): void {

@@ -1,7 +1,18 @@
 // TPM 2.0 Library Part 1, 19 (authorisations) and 30 (context management of sessions).
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
+import { type Infer, list, sized, struct, uint32, uint64 } from '../../tpm/schema.js';
 import type { TPMT_SYM_DEF } from '../../tpm/structures/index.js';
 import type { Limits } from '../limits.js';
+import { fromStoredSession, storedSession, toStoredSession } from './stored-session.js';
+
+/** What a snapshot holds. `exclusiveAudit` is 0 if there is none. */
+export const sessionSnapshot = struct({
+  loaded: list(sized(storedSession), 65536),
+  saved: list(struct({ handle: uint32, contextId: uint64 }), 65536),
+  contextCounter: uint64,
+  exclusiveAudit: uint32,
+});
+export type SessionSnapshot = Infer<typeof sessionSnapshot>;
 
 /** What the policy commands of a session have asserted so far. */
 export interface PolicyState {
@@ -80,13 +91,14 @@ type Slot = { readonly session: Session } | { readonly handle: number; readonly 
 export class Sessions {
   private readonly slots: (Slot | undefined)[] = [];
   private readonly limits: Limits;
-  /** `sequence` of the next saved session context. */
-  contextCounter = 1n;
+  /** `sequence` of the next saved session context: what is below numbers the places of loaded sessions. */
+  contextCounter: bigint;
   /** Handle of the exclusive audit session, if any (Part 1, 34.3). */
   exclusiveAudit: number | undefined;
 
   constructor(limits: Limits) {
     this.limits = limits;
+    this.contextCounter = this.firstContext;
   }
 
   /** The loaded session with this handle, type included; undefined otherwise. */
@@ -166,7 +178,7 @@ export class Sessions {
   clear(): void {
     this.flushLoaded();
     this.slots.length = 0;
-    this.contextCounter = 1n;
+    this.contextCounter = this.firstContext;
   }
 
   /** TPM restart and resume: loaded sessions are gone. */
@@ -187,6 +199,21 @@ export class Sessions {
     this.clear();
     for (const { handle, contextId } of saved) this.slots[handle & INDEX_MASK] = { handle, contextId };
     this.contextCounter = contextCounter;
+  }
+
+  snapshot(): SessionSnapshot {
+    const loaded = this.slots.flatMap((slot) => (slot !== undefined && 'session' in slot ? [toStoredSession(slot.session)] : []));
+    return { loaded, saved: this.saveTable(), contextCounter: this.contextCounter, exclusiveAudit: this.exclusiveAudit ?? 0 };
+  }
+
+  restoreSnapshot({ loaded, saved, contextCounter, exclusiveAudit }: SessionSnapshot): void {
+    this.restoreTable(saved, contextCounter);
+    for (const stored of loaded) this.slots[stored.handle & INDEX_MASK] = { session: fromStoredSession(stored) };
+    this.exclusiveAudit = exclusiveAudit === 0 ? undefined : exclusiveAudit;
+  }
+
+  private get firstContext(): bigint {
+    return BigInt(this.limits.loadedSessions) + 1n;
   }
 
   /** Sequence number of the oldest saved session; undefined if there is none. */

@@ -1,0 +1,19 @@
+// What happened to a guest's PCRs, as the control API shows it.
+import { hashName } from '../tpm/hash.js';
+import type { PcrLogEntry } from '../vtpm/state/pcr-log.js';
+
+/** The log of a guest, oldest entry first; times in ISO 8601, digests in hex by bank. */
+export function pcrLogView(guest: string, entries: readonly PcrLogEntry[]): unknown {
+  return {
+    guest,
+    entries: entries.map(({ number, time, kind, command, locality, pcr, digests }) => ({
+      number,
+      time: new Date(time).toISOString(),
+      kind,
+      command,
+      locality,
+      pcr,
+      digests: Object.fromEntries(digests.map(({ alg, digest }) => [hashName(alg), digest.toString('hex')])),
+    })),
+  };
+}

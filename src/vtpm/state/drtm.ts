@@ -1,0 +1,78 @@
+// TPM 2.0 Library Part 3, 22.9 to 22.11 and Part 1, 34.3: the event sequence of a dynamic root of trust, or of the H-CRTM before startup.
+import { DRTM_PCR, HCRTM_PCR } from '../../tpm/constants/index.js';
+import { type Infer, sizedOrNull, struct, uint8 } from '../../tpm/schema.js';
+import { Sequence } from '../sequences/sequence.js';
+import type { PcrLog } from './pcr-log.js';
+import type { Clock } from './clock.js';
+import type { Pcrs } from './pcrs.js';
+import type { PowerState } from './power.js';
+import { fromStoredSequence, storedSequence, toStoredSequence } from './stored-sequence.js';
+
+/** Locality of these indications. */
+export const DRTM_LOCALITY = 4;
+const none = Buffer.alloc(0);
+
+export const drtmSnapshot = struct({ preStartup: uint8, sequence: sizedOrNull(storedSequence) });
+export type DrtmSnapshot = Infer<typeof drtmSnapshot>;
+
+/** What a sequence changes. */
+export interface DrtmSurroundings {
+  readonly power: PowerState;
+  readonly pcrs: Pcrs;
+  readonly clock: Clock;
+  readonly pcrLog: PcrLog;
+}
+
+/** The D-RTM sequence of one vTPM. It takes no object slot; every TPM command ends it. */
+export class Drtm {
+  /** An H-CRTM was measured in this power cycle, before TPM2_Startup. */
+  preStartup = false;
+  private sequence: Sequence | undefined;
+
+  /** `_TPM_Hash_Start` */
+  async start(pcrs: Pcrs): Promise<void> {
+    this.abort();
+    this.sequence = await Sequence.start('event', pcrs.implementedBanks, none);
+  }
+
+  /** `_TPM_Hash_Data` */
+  update(data: Buffer): void {
+    this.sequence?.update(data);
+  }
+
+  /** `_TPM_Hash_End`. A launch is counted like a restart. */
+  async end({ power, pcrs, clock, pcrLog }: DrtmSurroundings): Promise<void> {
+    const { sequence } = this;
+    if (sequence === undefined) return;
+    const digests = sequence.complete();
+    this.abort();
+    if (power.started) {
+      pcrs.resetDynamic();
+      clock.restartCount = (clock.restartCount + 1) >>> 0;
+    } else {
+      pcrs.matrix.setLocality(HCRTM_PCR, DRTM_LOCALITY);
+      this.preStartup = true;
+    }
+    const pcr = power.started ? DRTM_PCR : HCRTM_PCR;
+    const measured = digests.map(({ alg: bank, digest }) => ({ bank, digest }));
+    await pcrs.extend({ index: pcr, locality: DRTM_LOCALITY, digests: measured });
+    power.established = true;
+    pcrLog.add({ kind: 'launch', command: '_TPM_Hash_End', locality: DRTM_LOCALITY, pcr, digests });
+  }
+
+  /** A command comes, or another sequence begins: what was hashed is dropped. */
+  abort(): void {
+    this.sequence?.dispose();
+    this.sequence = undefined;
+  }
+
+  snapshot(): DrtmSnapshot {
+    const sequence = this.sequence === undefined ? null : toStoredSequence(this.sequence.save());
+    return { preStartup: Number(this.preStartup), sequence };
+  }
+
+  async restore({ preStartup, sequence }: DrtmSnapshot): Promise<void> {
+    this.preStartup = preStartup !== 0;
+    this.sequence = sequence === null ? undefined : await Sequence.restore(fromStoredSequence(sequence));
+  }
+}

@@ -1,0 +1,195 @@
+// Part 3, 14, 19 and 20: asymmetric keys.
+import {
+  Commit,
+  EC_Ephemeral,
+  ECC_Parameters,
+  ECDH_KeyGen,
+  ECDH_ZGen,
+  RSA_Decrypt,
+  RSA_Encrypt,
+  Sign,
+  TestParms,
+  VerifySignature,
+  ZGen_2Phase,
+} from '../../../src/tpm/commands/index.js';
+import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPM_ST, TPMA_OBJECT } from '../../../src/tpm/constants/index.js';
+import { digestSize } from '../../../src/tpm/hash.js';
+import type { TPMS_ECC_POINT, TPMT_PUBLIC, TPMT_SIG_SCHEME_PLUS } from '../../../src/tpm/structures/index.js';
+import { none } from '../../support/frames.js';
+import type { Plan, StepMaker, WeightedPlan } from '../generator.js';
+import type { LoadedObject } from '../model.js';
+import { outputOf, type Symbolic } from '../symbols.js';
+import { anyKind, hasAttributes, isAsymmetric, templateOf } from './templates.js';
+
+const isRsa = ({ facts }: LoadedObject): boolean => facts?.template.type === TPM_ALG.RSA;
+const isEcc = ({ facts }: LoadedObject): boolean => facts?.template.type === TPM_ALG.ECC;
+
+const signatures: ReadonlySet<number> = new Set([
+  TPM_ALG.RSASSA,
+  TPM_ALG.RSAPSS,
+  TPM_ALG.ECDSA,
+  TPM_ALG.ECDAA,
+  TPM_ALG.SM2,
+  TPM_ALG.ECSCHNORR,
+  TPM_ALG.HMAC,
+]);
+
+/** A signature scheme, mostly one that suits the key. */
+export function sigScheme(g: StepMaker, key: LoadedObject): TPMT_SIG_SCHEME_PLUS {
+  const { choose } = g;
+  const hashAlg = g.hash();
+  const nil = { scheme: TPM_ALG.NULL, details: null } as const;
+  const own = (key.facts?.template.parameters as { scheme?: TPMT_SIG_SCHEME_PLUS } | undefined)?.scheme;
+  if (own !== undefined && signatures.has(own.scheme) && !choose.once(4)) return choose.of<TPMT_SIG_SCHEME_PLUS>(nil, nil, own);
+  if (choose.once(30))
+    return choose.of<TPMT_SIG_SCHEME_PLUS>(nil, { scheme: TPM_ALG.ECDAA, details: { hashAlg, count: choose.of(0, 1, 2) } });
+  if (isRsa(key)) return { scheme: choose.of(TPM_ALG.RSASSA, TPM_ALG.RSAPSS), details: { hashAlg } };
+  if (isEcc(key)) return { scheme: choose.of(TPM_ALG.ECDSA, TPM_ALG.ECDSA, TPM_ALG.ECSCHNORR, TPM_ALG.SM2), details: { hashAlg } };
+  return { scheme: TPM_ALG.HMAC, details: { hashAlg } };
+}
+
+/** A key that signs. */
+export function signingKey(g: StepMaker): LoadedObject {
+  return g.object(
+    (object) =>
+      hasAttributes(object, TPMA_OBJECT.sign) && object.facts?.template.type !== TPM_ALG.SYMCIPHER && object.facts?.hasPrivate === true,
+  );
+}
+
+function hashOf(scheme: TPMT_SIG_SCHEME_PLUS): number {
+  return scheme.details === null ? TPM_ALG.SHA256 : scheme.details.hashAlg;
+}
+
+const noTicket = { tag: TPM_ST.HASHCHECK, hierarchy: TPM_RH.NULL, digest: none } as const;
+
+function* sign(g: StepMaker): Plan {
+  const { choose } = g;
+  const key = signingKey(g);
+  const inScheme = sigScheme(g, key);
+  const own = key.facts?.template.parameters as { scheme?: TPMT_SIG_SCHEME_PLUS } | undefined;
+  const alg = inScheme.details === null && own?.scheme?.details ? own.scheme.details.hashAlg : hashOf(inScheme);
+  const digest = choose.bytes(digestSize(alg) + (choose.once(25) ? 1 : 0));
+  const validation = choose.once(30) ? { ...noTicket, hierarchy: TPM_RH.OWNER, digest: choose.bytes(32) } : noTicket;
+  const symbol = g.symbol('signature');
+  const deterministic = key.facts?.external === true;
+  const { ok } = yield g.command(Sign, { keyHandle: key, digest, inScheme, validation }, { save: { symbol }, deterministic });
+  if (!ok || choose.once(3)) return;
+  const checked = choose.once(10) ? choose.bytes(digest.length) : digest;
+  const verified = g.symbol('verified');
+  yield g.command(
+    VerifySignature,
+    { keyHandle: key, digest: checked, signature: outputOf(symbol, 'signature') },
+    { save: { symbol: verified } },
+  );
+}
+
+function rsaScheme(g: StepMaker): unknown {
+  const hashAlg = g.hash();
+  return g.choose.of<unknown>(
+    { scheme: TPM_ALG.NULL, details: null },
+    { scheme: TPM_ALG.RSAES, details: null },
+    { scheme: TPM_ALG.OAEP, details: { hashAlg } },
+  );
+}
+
+function* rsa(g: StepMaker): Plan {
+  const { choose } = g;
+  const keyHandle = g.object(isRsa);
+  const inScheme = rsaScheme(g);
+  const label = choose.of(none, none, Buffer.from('label\0'), Buffer.from('open'));
+  const symbol = g.symbol('encrypted');
+  const message = choose.bytes(choose.of(0, 1, 16, 32, 32, 128, 245, 256));
+  const { ok } = yield g.command(RSA_Encrypt, { keyHandle, message, inScheme, label }, { save: { symbol } });
+  const other = choose.once(10);
+  const cipherText: Buffer | Symbolic = ok ? outputOf(symbol, 'outData') : choose.bytes(choose.of(256, 255, 1));
+  yield g.command(
+    RSA_Decrypt,
+    { keyHandle, cipherText, inScheme: other ? rsaScheme(g) : inScheme, label },
+    { deterministic: ok && !other },
+  );
+}
+
+function curveOf(key: LoadedObject): number {
+  const template = key.facts?.template;
+  return template?.type === TPM_ALG.ECC ? template.parameters.curveID : TPM_ECC_CURVE.NIST_P256;
+}
+
+function* ecdh(g: StepMaker): Plan {
+  const { choose } = g;
+  const keyHandle = g.object((object) => isEcc(object) && hasAttributes(object, TPMA_OBJECT.decrypt));
+  const symbol = g.symbol('ecdh');
+  const { ok } = yield g.command(ECDH_KeyGen, { keyHandle }, { save: { symbol } });
+  const inPoint = ok && !choose.once(8) ? outputOf<TPMS_ECC_POINT>(symbol, 'pubPoint') : { x: choose.bytes(32), y: choose.bytes(32) };
+  yield g.command(ECDH_ZGen, { keyHandle, inPoint });
+}
+
+function* twoPhase(g: StepMaker): Plan {
+  const { choose } = g;
+  const keyA = g.object((object) => isEcc(object) && hasAttributes(object, TPMA_OBJECT.decrypt));
+  const ephemeral = g.symbol('ephemeral');
+  const { ok } = yield g.command(
+    EC_Ephemeral,
+    { curveID: choose.once(6) ? choose.of(...Object.values(TPM_ECC_CURVE).slice(1)) : curveOf(keyA) },
+    { save: { symbol: ephemeral } },
+  );
+  if (!ok) return;
+  const Q = outputOf<TPMS_ECC_POINT>(ephemeral, 'Q');
+  const inScheme = choose.of(TPM_ALG.ECDH, TPM_ALG.ECDH, TPM_ALG.ECMQV, TPM_ALG.SM2);
+  const counter = choose.once(8) ? choose.below(4) : outputOf(ephemeral, 'counter');
+  yield g.command(ZGen_2Phase, { keyA, inQsB: Q, inQeB: Q, inScheme, counter });
+}
+
+function* commit(g: StepMaker): Plan {
+  const { choose } = g;
+  const daa = (object: LoadedObject): boolean =>
+    isEcc(object) && JSON.stringify(object.facts?.template.parameters).includes(`"scheme":${TPM_ALG.ECDAA.toString()}`);
+  const signHandle = g.object(g.model.objects.some(daa) ? daa : isEcc);
+  const publicOf =
+    signHandle.symbol === '' || signHandle.facts?.external === true ? undefined : outputOf<TPMT_PUBLIC>(signHandle.symbol, 'outPublic');
+  const empty = { x: none, y: none };
+  const P1 = publicOf === undefined || choose.once(2) ? empty : { x: none, y: none };
+  const symbol = g.symbol('commit');
+  const values = { signHandle, P1, s2: choose.once(10) ? choose.bytes(8) : none, y2: choose.once(10) ? choose.bytes(32) : none };
+  const { ok } = yield g.command(Commit, values, { save: { symbol } });
+  if (!ok) return;
+  const inScheme = new CountScheme(symbol).scheme(g);
+  yield g.command(Sign, { keyHandle: signHandle, digest: choose.bytes(32), inScheme, validation: noTicket });
+}
+
+/** An ECDAA scheme with the counter that Commit gave. */
+class CountScheme {
+  private readonly symbol: string;
+
+  constructor(symbol: string) {
+    this.symbol = symbol;
+  }
+
+  scheme(g: StepMaker): unknown {
+    return { scheme: TPM_ALG.ECDAA, details: { hashAlg: TPM_ALG.SHA256, count: g.choose.once(6) ? 7 : outputOf(this.symbol, 'counter') } };
+  }
+}
+
+function* parameters(g: StepMaker): Plan {
+  if (g.choose.once(2)) {
+    yield g.command(ECC_Parameters, { curveID: g.choose.of(...Object.values(TPM_ECC_CURVE).slice(1)) });
+    return;
+  }
+  const { type, parameters: of } = templateOf(g, anyKind(g));
+  yield g.command(TestParms, { parameters: { type, parameters: of } });
+}
+
+function* verify(g: StepMaker): Plan {
+  const { choose } = g;
+  const signature = { sigAlg: TPM_ALG.ECDSA, signature: { hash: g.hash(), signatureR: choose.bytes(32), signatureS: choose.bytes(32) } };
+  yield g.command(VerifySignature, { keyHandle: g.object(isAsymmetric), digest: choose.bytes(32), signature });
+}
+
+export const asymmetricPlans: readonly WeightedPlan[] = [
+  [12, sign],
+  [3, rsa],
+  [4, ecdh],
+  [3, twoPhase],
+  [3, commit],
+  [3, parameters],
+  [1, verify],
+];

@@ -1,0 +1,193 @@
+// Part 3, 31: NV indices of all types.
+import {
+  NV_Certify,
+  NV_ChangeAuth,
+  NV_DefineSpace,
+  NV_Extend,
+  NV_GlobalWriteLock,
+  NV_Increment,
+  NV_Read,
+  NV_ReadLock,
+  NV_ReadPublic,
+  NV_SetBits,
+  NV_UndefineSpace,
+  NV_UndefineSpaceSpecial,
+  NV_Write,
+  NV_WriteLock,
+} from '../../../src/tpm/commands/index.js';
+import { definedBits, nvType, TPM_NT, TPMA_NV, TPMA_NV_NT_SHIFT } from '../../../src/tpm/constants/index.js';
+import { none } from '../../support/frames.js';
+import type { Plan, StepMaker, WeightedPlan } from '../generator.js';
+import { Entity, NvIndex } from '../model.js';
+import { signingKey, sigScheme } from './asymmetric.js';
+
+const FIRST = 0x01500000;
+const INDICES = 8;
+const access = TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE | TPMA_NV.PPREAD | TPMA_NV.PPWRITE;
+const features =
+  TPMA_NV.WRITEDEFINE |
+  TPMA_NV.WRITE_STCLEAR |
+  TPMA_NV.READ_STCLEAR |
+  TPMA_NV.GLOBALLOCK |
+  TPMA_NV.ORDERLY |
+  TPMA_NV.CLEAR_STCLEAR |
+  TPMA_NV.WRITEALL;
+const types = [
+  TPM_NT.ORDINARY,
+  TPM_NT.ORDINARY,
+  TPM_NT.ORDINARY,
+  TPM_NT.COUNTER,
+  TPM_NT.BITS,
+  TPM_NT.EXTEND,
+  TPM_NT.PIN_FAIL,
+  TPM_NT.PIN_PASS,
+];
+
+function sizeOf(g: StepMaker, type: number, nameSize: number): number {
+  const { choose } = g;
+  if (choose.once(25)) return choose.of(0, 7, 9, 2048, 2049);
+  if (type === TPM_NT.EXTEND) return nameSize;
+  return type === TPM_NT.ORDINARY ? choose.of(0, 1, 8, 34, 66, 100, 300) : 8;
+}
+
+function* define(g: StepMaker): Plan {
+  const { model, choose } = g;
+  const nvIndex = FIRST + choose.below(INDICES);
+  const type = choose.of(...types);
+  const nameAlg = g.hash();
+  const platform = choose.once(5);
+  const policy = model.policies.find((candidate) => candidate.alg === nameAlg && choose.once(2));
+  let attributes = (type << TPMA_NV_NT_SHIFT) | choose.bits(access, 2) | choose.bits(features, 8) | TPMA_NV.AUTHREAD;
+  attributes |= choose.of(TPMA_NV.AUTHWRITE, TPMA_NV.OWNERWRITE);
+  if (type === TPM_NT.PIN_FAIL && !choose.once(6)) attributes |= TPMA_NV.NO_DA;
+  if (type === TPM_NT.PIN_FAIL || type === TPM_NT.PIN_PASS) attributes &= ~(choose.once(8) ? 0 : TPMA_NV.AUTHWRITE);
+  if (choose.once(2)) attributes |= TPMA_NV.NO_DA;
+  if (platform) attributes |= TPMA_NV.PLATFORMCREATE | (choose.once(3) ? TPMA_NV.POLICY_DELETE : 0);
+  if (policy !== undefined) attributes |= choose.of(TPMA_NV.POLICYREAD, TPMA_NV.POLICYWRITE, TPMA_NV.POLICYREAD | TPMA_NV.POLICYWRITE);
+  if (choose.once(15)) attributes ^= choose.bits(definedBits(TPMA_NV), 20);
+  const digest = policy?.digest;
+  const authPolicy = Buffer.isBuffer(digest) ? digest : none;
+  const nameSize = { 4: 20, 11: 32, 12: 48, 13: 64 }[nameAlg];
+  const publicInfo = { nvIndex, nameAlg, attributes: attributes >>> 0, authPolicy, dataSize: sizeOf(g, type, nameSize) };
+  const auth = choose.once(2) ? Buffer.from('index') : g.auth();
+  const authHandle = platform ? model.platform : choose.once(20) ? model.platform : model.owner;
+  const { ok } = yield g.command(NV_DefineSpace, { authHandle, auth, publicInfo }, { exact: choose.once(2) });
+  if (ok) model.nv.set(nvIndex, new NvIndex(publicInfo, auth, policy));
+}
+
+function index(g: StepMaker): NvIndex {
+  const { model, choose } = g;
+  const all = [...model.nv.values()];
+  if (all.length > 0 && !choose.once(25)) return choose.of(...all);
+  const nvIndex = FIRST + choose.below(INDICES);
+  return new NvIndex({ nvIndex, nameAlg: 11, attributes: 0, authPolicy: none, dataSize: 8 }, none);
+}
+
+/** Who authorises the use of an index. */
+function who(g: StepMaker, nvIndex: NvIndex): Entity {
+  const { model, choose } = g;
+  return choose.once(20) ? index(g) : choose.of<Entity>(nvIndex, nvIndex, nvIndex, model.owner, model.platform);
+}
+
+function pinData(g: StepMaker): Buffer {
+  const data = Buffer.alloc(8);
+  data.writeUInt32BE(g.choose.below(3), 0);
+  data.writeUInt32BE(g.choose.of(0, 2, 5, 100), 4);
+  return data;
+}
+
+function* write(g: StepMaker): Plan {
+  const { choose } = g;
+  const nvIndex = index(g);
+  const authHandle = who(g, nvIndex);
+  const type = nvType(nvIndex.publicArea.attributes);
+  if (type === TPM_NT.PIN_FAIL || type === TPM_NT.PIN_PASS) {
+    yield g.command(NV_Write, { authHandle, nvIndex, data: pinData(g), offset: choose.once(20) ? 1 : 0 }, { exact: true });
+    return;
+  }
+  const size = nvIndex.publicArea.dataSize;
+  const offset = choose.once(3) ? choose.below(size + 2) : 0;
+  const data = choose.bytes(choose.once(2) ? Math.min(Math.max(size - offset, 0), 1024) : choose.of(0, 1, 8, size + 1));
+  yield g.command(NV_Write, { authHandle, nvIndex, data: data.subarray(0, 1024), offset });
+}
+
+/** What changes the index by its type, or another. */
+function* change(g: StepMaker): Plan {
+  const { choose } = g;
+  const nvIndex = index(g);
+  const both = { authHandle: who(g, nvIndex), nvIndex };
+  const type = choose.once(12) ? choose.of(...types) : nvType(nvIndex.publicArea.attributes);
+  if (type === TPM_NT.COUNTER) yield g.command(NV_Increment, both);
+  else if (type === TPM_NT.BITS) yield g.command(NV_SetBits, { ...both, bits: BigInt(choose.below(1 << 30)) << BigInt(choose.below(34)) });
+  else if (type === TPM_NT.EXTEND) yield g.command(NV_Extend, { ...both, data: choose.bytes(choose.of(0, 1, 32, 100)) });
+  else yield* write(g);
+}
+
+function* read(g: StepMaker): Plan {
+  const { choose } = g;
+  const nvIndex = index(g);
+  const size = nvIndex.publicArea.dataSize;
+  const offset = choose.once(4) ? choose.below(size + 2) : 0;
+  const length = choose.once(3) ? choose.of(0, 1, 8, 1024, 1025) : Math.max(0, size - offset);
+  yield g.command(NV_Read, { authHandle: who(g, nvIndex), nvIndex, size: length, offset });
+}
+
+function* readPublic(g: StepMaker): Plan {
+  yield g.command(NV_ReadPublic, { nvIndex: index(g) });
+}
+
+function* lock(g: StepMaker): Plan {
+  const { choose } = g;
+  if (choose.once(6)) {
+    yield g.command(NV_GlobalWriteLock, { authHandle: g.provision() });
+    return;
+  }
+  const nvIndex = index(g);
+  yield g.command(choose.of(NV_WriteLock, NV_ReadLock), { authHandle: who(g, nvIndex), nvIndex });
+}
+
+function* undefine(g: StepMaker): Plan {
+  const { model } = g;
+  const nvIndex = index(g);
+  const isPlatform = (nvIndex.publicArea.attributes & TPMA_NV.PLATFORMCREATE) !== 0;
+  const authHandle = isPlatform === !g.choose.once(15) ? model.platform : model.owner;
+  const special = (nvIndex.publicArea.attributes & TPMA_NV.POLICY_DELETE) !== 0;
+  const { ok } = special
+    ? yield g.command(NV_UndefineSpaceSpecial, { nvIndex, platform: model.platform })
+    : yield g.command(NV_UndefineSpace, { authHandle, nvIndex });
+  if (ok) model.nv.delete(nvIndex.publicArea.nvIndex);
+}
+
+function* changeAuth(g: StepMaker): Plan {
+  yield g.command(NV_ChangeAuth, { nvIndex: index(g), newAuth: g.auth() });
+}
+
+function* certify(g: StepMaker): Plan {
+  const { choose } = g;
+  const nvIndex = index(g);
+  const key = choose.once(6) ? new Entity(0x40000007) : signingKey(g);
+  const inScheme = key instanceof Entity && !('facts' in key) ? { scheme: 0x10, details: null } : sigScheme(g, signingKey(g));
+  const size = choose.once(3) ? 0 : nvIndex.publicArea.dataSize;
+  const values = {
+    signHandle: key,
+    authHandle: who(g, nvIndex),
+    nvIndex,
+    qualifyingData: choose.bytes(5),
+    inScheme,
+    size,
+    offset: choose.once(5) ? 1 : 0,
+  };
+  yield g.command(NV_Certify, values);
+}
+
+export const nvPlans: readonly WeightedPlan[] = [
+  [8, define],
+  [6, write],
+  [8, change],
+  [9, read],
+  [4, readPublic],
+  [3, lock],
+  [3, undefine],
+  [1, changeAuth],
+  [3, certify],
+];

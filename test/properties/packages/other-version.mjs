@@ -1,0 +1,1 @@
+export default { apiVersion: 7, create() {} };
