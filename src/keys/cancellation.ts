@@ -1,6 +1,13 @@
 // Giving up on a key engine: a chip takes seconds for an RSA key, and cannot be told to stop while others wait for it.
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
-import type { TPMS_ECC_POINT, TPMT_PUBLIC, TPMT_RSA_DECRYPT, TPMT_SENSITIVE, TPMT_SIGNATURE, TPMT_SIG_SCHEME } from '../tpm/structures/index.js';
+import type {
+  TPMS_ECC_POINT,
+  TPMT_PUBLIC,
+  TPMT_RSA_DECRYPT,
+  TPMT_SENSITIVE,
+  TPMT_SIGNATURE,
+  TPMT_SIG_SCHEME,
+} from '../tpm/structures/index.js';
 import type { CreatedKey, CreateRequest, KeyEngine, PrivatePart, SymmetricSecret } from './engine.js';
 import type { SoftwareEngine } from './software.js';
 

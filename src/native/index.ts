@@ -1,5 +1,14 @@
 // What Node lacks: the way to a TPM through tpm2-tss, descriptor passing, peer credentials, sd_notify.
-export { closeFd, MAX_MESSAGE_FDS, MAX_RECEIVE_BYTES, peerCredentials, quickAck, recvWithFds, sendWithFds, socketPair } from './descriptors.js';
+export {
+  closeFd,
+  MAX_MESSAGE_FDS,
+  MAX_RECEIVE_BYTES,
+  peerCredentials,
+  quickAck,
+  recvWithFds,
+  sendWithFds,
+  socketPair,
+} from './descriptors.js';
 export type { PeerCredentials, Received } from './descriptors.js';
 export { sdNotify } from './notify.js';
 export { MAX_FRAME_BYTES, Tcti } from './tcti.js';

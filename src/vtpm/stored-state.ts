@@ -2,7 +2,15 @@
 import type { GuestRecords } from '../store/guest-records.js';
 import { TpmError } from '../tpm/response-code.js';
 import { StateRefused, type StatePart } from './guest-tpm.js';
-import { decodeRecords, encodeRecords, readVolatile, replaceRecords, type RecordSet, TrialRecords, type VolatileState } from './snapshot.js';
+import {
+  decodeRecords,
+  encodeRecords,
+  readVolatile,
+  replaceRecords,
+  type RecordSet,
+  TrialRecords,
+  type VolatileState,
+} from './snapshot.js';
 import { openState, sealState, type StateOwner } from './state-blob.js';
 import { Tpm, type TpmParts } from './tpm.js';
 
@@ -72,7 +80,13 @@ export class StoredState {
     const { permanent, volatile } = this.staged;
     const present = await this.records.load(permanent === undefined ? VOLATILE_KEY : '');
     const stored = volatile ?? present.find(([key]) => key === VOLATILE_KEY)?.[1];
-    const changes = permanent === undefined ? new Map<string, Buffer | null>() : replaceRecords(present.map(([key]) => key), permanent);
+    const changes =
+      permanent === undefined
+        ? new Map<string, Buffer | null>()
+        : replaceRecords(
+            present.map(([key]) => key),
+            permanent,
+          );
     const isThere = present.some(([key]) => key === VOLATILE_KEY);
     if (stored !== undefined && !deleteVolatile) changes.set(VOLATILE_KEY, Buffer.from(stored));
     else if (isThere) changes.set(VOLATILE_KEY, null);

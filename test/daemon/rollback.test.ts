@@ -160,7 +160,7 @@ describe('rollback of the state', function () {
     const increments = async (use: () => Promise<unknown>): Promise<number> => {
       const commands = await bench.commandsOf(async () => {
         await use();
-        await sleep(150);
+        await sleep(1000);
       });
       return commands.filter((command) => command === 'NV_Increment').length;
     };

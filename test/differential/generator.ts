@@ -108,8 +108,10 @@ export class StepMaker {
     return new LoadedObject('', choose.of(0x81000008, 0x81800008), none);
   }
 
-  /** A command; entities among the values stand for their handles and give the authorisations. */
+  /** A command; entities among the values stand for their handles and give the authorisations. Throws {@link NothingFits}. */
   command(command: AnyCommand, values: Readonly<Record<string, unknown>>, options: CommandOptions = {}): CommandStep {
+    // The handle of what is gone may be another object's by now, and not the same on both TPMs.
+    if (!this.model.has(values)) throw new NothingFits();
     const entities = command.handleList.map(([name, { role }]) => {
       if (role === undefined) return undefined;
       const value = values[name];

@@ -54,7 +54,7 @@ async function main(): Promise<void> {
       print(showFailure(await shrink(failure, Date.now() + SHRINK_MS), length));
       break;
     }
-    if (count === 1) print(`${showFailure({ ...failure, steps: failure.steps.slice(-1) }, length)}`);
+    if (count === 1) print(showFailure({ ...failure, steps: failure.steps.slice(-1) }, length));
   }
   report(statistics, (Date.now() - started) / 1000, kinds);
 }

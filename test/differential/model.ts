@@ -126,10 +126,14 @@ export class Model {
   stored: StoredKey[] = [];
   savedObjects: SavedObject[] = [];
   sessions: SessionModel[] = [];
+  /** What the last plan that starts a session has started. */
+  newest: SessionModel | undefined;
   policies: Policy[] = [];
   nv = new Map<number, NvIndex>();
   /** How far clocks were set, in hours. */
   hours = 0;
+  /** Dictionary-attack protection counts failures. */
+  countsFailures = true;
   /** PCR_Allocate was successful and waits for a power cycle: libtpms forgets it in Clear. */
   isAllocationPending = false;
   pcrAuth = new Map<number, Entity>();
@@ -163,7 +167,7 @@ export class Model {
 
   /** Whether all objects among the values are there still. */
   has(values: Readonly<Record<string, unknown>>): boolean {
-    return Object.values(values).every((value) => !(value instanceof LoadedObject) || this.objects.includes(value));
+    return Object.values(values).every((value) => !(value instanceof LoadedObject) || value.symbol === '' || this.objects.includes(value));
   }
 
   forget(object: LoadedObject): void {

@@ -73,7 +73,7 @@ async function runPlan(pair: Pair, g: StepMaker, plan: Plan, steps: Step[], stat
     const fault = faultOf(result);
     if (fault !== undefined) return fault;
     const code = result.ours?.code ?? TPM_RC.SUCCESS;
-    if ((code === TPM_RC.SUCCESS) !== ((result.theirs?.code ?? TPM_RC.SUCCESS) === TPM_RC.SUCCESS)) return 'apart';
+    if (areApart(result)) return 'apart';
     // A step that was left out, or whose response makes no sense to the caller, is no success.
     const ok = code === TPM_RC.SUCCESS && (step.kind === 'power' || result.ours?.out !== undefined);
     const outcome: Outcome = { ok, code, out: result.ours?.out ?? {} };
@@ -81,6 +81,11 @@ async function runPlan(pair: Pair, g: StepMaker, plan: Plan, steps: Step[], stat
     next = resume(plan, outcome);
   }
   return undefined;
+}
+
+/** One TPM has done the command, the other has not. */
+function areApart({ ours, theirs }: StepResult): boolean {
+  return (ours?.code === TPM_RC.SUCCESS) !== (theirs?.code === TPM_RC.SUCCESS);
 }
 
 /** The plan's next step. A plan for which there is no object ends. */
@@ -102,8 +107,10 @@ export async function replay(seed: number, steps: readonly Step[]): Promise<Fail
   const pair = await Pair.start();
   try {
     for (const [i, step] of steps.entries()) {
-      const fault = faultOf(await pair.execute(step));
+      const result = await pair.execute(step);
+      const fault = faultOf(result);
       if (fault !== undefined) return { seed, steps: steps.slice(0, i + 1), ...fault };
+      if (areApart(result)) return undefined;
     }
     return undefined;
   } finally {
@@ -124,7 +131,7 @@ export function signatureOf({ steps, differences, inside }: Failure): string {
 export function showFailure(failure: Failure, commands: number): string {
   const { seed, steps, differences, inside } = failure;
   return [
-    `the TPMs differ; --seed ${seed.toString()} --commands ${commands.toString()}:`,
+    `the TPMs differ; --seed ${seed.toString()} --length ${commands.toString()}:`,
     ...steps.map((step, i) => `  ${(i + 1).toString().padStart(3)} ${showStep(step)}`),
     ...differences.slice(0, 8).map((difference) => `  => ${showDifference(difference)}`),
     ...(inside === undefined ? [] : [`  inside: ${inside}`]),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { mkdtemp, readlink, rm, symlink, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -208,16 +209,16 @@ while True:
   it('is left alone when it is the terminal of a process', async function () {
     pty = await Pty.open(path);
     const name = await readlink(path);
-    const getty = spawn('setsid', ['--ctty', 'sleep', '30'], {
-      stdio: [await import('node:fs').then(({ openSync }) => openSync(name, 'r+')), 'ignore', 'ignore'],
-    });
+    const terminal = openSync(name, 'r+');
+    const getty = spawn('setsid', ['--ctty', 'sleep', '30'], { stdio: [terminal, 'ignore', 'ignore'] });
     await once(getty, 'spawn');
     await sleep(100);
     const server = serve();
     await until(() => server.view().reason !== null);
     assert.match(server.view().reason ?? '', /it is the terminal of process \d+/);
-    execFileSync('kill', [String(getty.pid)]);
+    getty.kill();
     await once(getty, 'exit');
+    closeSync(terminal);
     await until(() => server.view().open);
   });
 

@@ -23,7 +23,7 @@ class SlowEngine extends SoftwareEngine {
   override async create(request: CreateRequest): ReturnType<SoftwareEngine['create']> {
     await sleep(this.milliseconds);
     this.created++;
-    return super.create(request) as ReturnType<SoftwareEngine['create']>;
+    return super.create(request);
   }
 }
 

@@ -64,8 +64,10 @@ describe('signing commands beside swtpm', () => {
 
   it('verify an HMAC with a key of the same scheme and hash only', async () => {
     const keyHandle = await bothCreate(hmacTemplate());
-    const signature = (hashAlg: typeof TPM_ALG.SHA256 | typeof TPM_ALG.SHA1, size: number): TPMT_SIGNATURE =>
-      ({ sigAlg: TPM_ALG.HMAC, signature: { hashAlg, digest: Buffer.alloc(size, 1) } });
+    const signature = (hashAlg: typeof TPM_ALG.SHA256 | typeof TPM_ALG.SHA1, size: number): TPMT_SIGNATURE => ({
+      sigAlg: TPM_ALG.HMAC,
+      signature: { hashAlg, digest: Buffer.alloc(size, 1) },
+    });
     await pair.code(VerifySignature, { keyHandle, digest, signature: signature(TPM_ALG.SHA256, 32) });
     await pair.code(VerifySignature, { keyHandle, digest, signature: signature(TPM_ALG.SHA1, 20) });
     await bothFlush(keyHandle);

@@ -50,9 +50,7 @@ export async function obtainPrimary(tpm: Tpm, hierarchy: Hierarchy, publicArea: 
     const context = Buffer.concat([encode(TPMT_PUBLIC, publicArea), data]);
     return tpm.keys.software.create({ publicArea, sensitiveData, derivation: { seed: hierarchy.seed, context } });
   }
-  return tpm.primaries.obtain(hierarchy, publicArea, data, () =>
-    tpm.keys.engineFor(publicArea).create({ publicArea, sensitiveData }),
-  );
+  return tpm.primaries.obtain(hierarchy, publicArea, data, () => tpm.keys.engineFor(publicArea).create({ publicArea, sensitiveData }));
 }
 
 /** A new random key for a child of `parent`. Children of the NULL hierarchy die with a reset and so never reach the chip. */

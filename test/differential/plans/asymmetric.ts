@@ -98,7 +98,9 @@ function* rsa(g: StepMaker): Plan {
   const inScheme = rsaScheme(g);
   const label = choose.of(none, none, Buffer.from('label\0'), Buffer.from('open'));
   const symbol = g.symbol('encrypted');
-  const message = choose.bytes(choose.of(0, 1, 16, 32, 32, 128, 245, 256));
+  // A full block is below every modulus, or above.
+  const full = (first: number): Buffer => Buffer.concat([Buffer.of(first), choose.bytes(255)]);
+  const message = choose.once(8) ? choose.of(full(0), full(0xff)) : choose.bytes(choose.of(0, 1, 16, 32, 32, 128, 245));
   const { ok } = yield g.command(RSA_Encrypt, { keyHandle, message, inScheme, label }, { save: { symbol } });
   const other = choose.once(10);
   const cipherText: Buffer | Symbolic = ok ? outputOf(symbol, 'outData') : choose.bytes(choose.of(256, 255, 1));

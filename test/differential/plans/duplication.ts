@@ -26,7 +26,7 @@ const elements: readonly PolicyElement[] = [{ command: PolicyCommandCode, values
 /** A policy session that allows Duplicate, with its digest. */
 function* duplicationSession(g: StepMaker, alg: 4 | 11 | 12 | 13): Plan {
   yield* startSession(g, { sessionType: TPM_SE.POLICY, authHash: alg });
-  const session = g.model.sessions.at(-1);
+  const session = g.model.newest;
   if (session?.isPolicy !== true) return;
   for (const { command, values } of elements) {
     yield g.command(command, { ...values, policySession: handleOf(session.symbol) }, { exact: true, plain: true });
@@ -48,7 +48,7 @@ function* roundTrip(g: StepMaker): Plan {
     objectAttributes: choose.once(20) ? plain.objectAttributes : (plain.objectAttributes & ~fixed) >>> 0,
   };
   yield* duplicationSession(g, nameAlg);
-  const session = model.sessions.at(-1);
+  const session = model.newest;
   if (session?.isPolicy !== true) return;
   const digest = yield g.command(
     PolicyGetDigest,

@@ -26,7 +26,7 @@ const rsaPair = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const eccPair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
 function sensitive(sensitiveType: TPMT_PUBLIC['type'], authValue: Buffer, secret: Buffer, seedValue: Buffer = none): TPMT_SENSITIVE {
-  return { sensitiveType, authValue, seedValue, sensitive: secret } as TPMT_SENSITIVE;
+  return { sensitiveType, authValue, seedValue, sensitive: secret };
 }
 
 function rsa(auth: Buffer): ExternalKey {

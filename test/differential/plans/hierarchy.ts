@@ -57,6 +57,7 @@ function* clear(g: StepMaker): Plan {
       const { ok } = yield g.command(Clear, { authHandle });
       if (!ok) return;
       for (const entity of [model.owner, model.endorsement, model.lockout]) entity.auth = none;
+      model.countsFailures = true;
       for (const hierarchy of [TPM_RH.OWNER, TPM_RH.ENDORSEMENT]) model.hierarchyGone(hierarchy, true);
       break;
     }
@@ -83,7 +84,8 @@ function* dictionaryAttack(g: StepMaker): Plan {
     newRecoveryTime: choose.of(0, 5000, 100000),
     lockoutRecovery: choose.of(0, 5000),
   };
-  yield g.command(DictionaryAttackParameters, { lockHandle: model.lockout, ...values });
+  const { ok } = yield g.command(DictionaryAttackParameters, { lockHandle: model.lockout, ...values });
+  if (ok) model.countsFailures = values.newMaxTries > 0 && values.newRecoveryTime > 0;
 }
 
 const codes = [

@@ -14,6 +14,7 @@ const left = new Set([
   'Startup',
   'Shutdown',
   'Clear',
+  'FlushContext',
   'ClockSet',
   'DictionaryAttackParameters',
   'HierarchyChangeAuth',

@@ -166,10 +166,9 @@ function* digestOf(g: StepMaker, session: SessionModel): Plan {
 /** A few elements in a new session, and its digest: a policy for later. */
 function* make(g: StepMaker): Plan {
   const { choose, model } = g;
-  const before = model.sessions.length;
   yield* startSession(g, { sessionType: choose.of(TPM_SE.POLICY, TPM_SE.TRIAL, TPM_SE.TRIAL) });
-  const session = model.sessions.at(-1);
-  if (session === undefined || model.sessions.length <= before - 1 || !session.isPolicy) return;
+  const session = model.newest;
+  if (session?.isPolicy !== true) return;
   for (let i = choose.of(1, 1, 2, 3, 5); i > 0; i--) yield* doElement(g, session, element(g, session));
   if (choose.once(5)) yield* signed(g, session);
   yield* digestOf(g, session);
@@ -276,7 +275,7 @@ function* fulfil(g: StepMaker): Plan {
   const { policy } = entity;
   if (policy === undefined) return;
   yield* startSession(g, { sessionType: TPM_SE.POLICY, authHash: choose.once(20) ? g.hash() : policy.alg });
-  const session = model.sessions.at(-1);
+  const session = model.newest;
   if (session?.isPolicy !== true || session.isTrial) return;
   for (const one of policy.elements) {
     if (!model.has(one.values)) continue;

@@ -67,9 +67,10 @@ function chooseBind(g: StepMaker): Entity | undefined {
   return choose.of<Entity | undefined>(model.owner, model.lockout, model.platform, ...model.objects, ...nv);
 }
 
-/** Starts one; the result is the last of the model's sessions. */
+/** Starts one: the model's `newest`, if it can be started. */
 export function* startSession(g: StepMaker, wish: SessionWish = {}): Plan {
   const { model, choose } = g;
+  model.newest = undefined;
   yield* makeSessionRoom(g);
   const sessionType = wish.sessionType ?? choose.of(TPM_SE.HMAC, TPM_SE.HMAC, TPM_SE.HMAC, TPM_SE.POLICY, TPM_SE.TRIAL);
   const authHash = wish.authHash ?? g.hash();
@@ -102,7 +103,8 @@ export function* startSession(g: StepMaker, wish: SessionWish = {}): Plan {
   if (!ok) return;
   const kind = { isPolicy: sessionType !== TPM_SE.HMAC, isTrial: sessionType === TPM_SE.TRIAL };
   const canEncrypt = symmetric.algorithm !== TPM_ALG.NULL;
-  model.sessions.push({ symbol, ...kind, alg: authHash, canEncrypt, ...(bind !== undefined && { bind }), saved: undefined, elements: [] });
+  model.newest = { symbol, ...kind, alg: authHash, canEncrypt, ...(bind !== undefined && { bind }), saved: undefined, elements: [] };
+  model.sessions.push(model.newest);
 }
 
 function* hmacSession(g: StepMaker): Plan {

@@ -189,5 +189,6 @@ export function isAsymmetric({ facts }: LoadedObject): boolean {
 
 /** What is known of a new object. */
 export function factsOf(template: TPMT_PUBLIC, hierarchy: number, data: Buffer): ObjectFacts {
-  return { template, hierarchy, external: false, knownSecret: data.length > 0, hasPrivate: true };
+  const isGiven = data.length > 0 && (template.objectAttributes & sensitiveDataOrigin) === 0;
+  return { template, hierarchy, external: false, knownSecret: isGiven, hasPrivate: true };
 }
