@@ -17,6 +17,7 @@ export const AUDIT_EVENTS = [
   'guest-imported',
   'guest-repaired',
   'policy-changed',
+  'host-resealed',
   'rollback-allowed',
   'rollback-refused',
   'migration-out',

@@ -78,8 +78,8 @@ export class GuestBackups {
     const guest = await guests.restore(meta, replace, async () => {
       const detail = `as of ${backup.exported}${recovered === undefined ? '' : ', with the recovery key'}${replace ? ', replacing what there was' : ''}`;
       await audit.note({ event: 'guest-imported', guest: name, id, detail });
-      await store.restoreGuest({ ...restored, meta });
       await factory.acceptRestored(id);
+      await store.restoreGuest({ ...restored, meta });
     });
     return { guest, lost };
   }
@@ -120,8 +120,9 @@ export class GuestBackups {
     await writeFile(path, encodeBackup(stored, stateKey, new Date()), { mode: 0o600, flag: 'wx', flush: true });
     const detail = `${kept.size.toString()} records kept, lost: ${lost.map(({ record }) => record).join(', ') || 'none that is known'}`;
     await audit.note({ event: 'guest-repaired', guest: name, id, detail });
-    await store.restoreGuest({ ...stored, sealed: await sealRecords(id, stateKey, kept, lastSequence) });
+    const sealed = await sealRecords(id, stateKey, kept, lastSequence);
     await factory.acceptRestored(id);
+    await store.restoreGuest({ ...stored, sealed });
     return path;
   }
 

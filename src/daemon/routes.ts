@@ -60,7 +60,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/status', run: status },
   ...BACKUP_ROUTES,
   { method: 'GET', path: '/v1/doctor', run: ({ chip }) => ({ checks: chip.check() }) },
-  { method: 'POST', path: '/v1/host/reseal', run: ({ chip }) => chip.host.reseal() },
+  { method: 'POST', path: '/v1/host/reseal', run: reseal },
   { method: 'POST', path: '/v1/host/policy-digest', run: policyDigest },
   { method: 'GET', path: '/v1/guests', run: ({ guests }) => ({ guests: guests.list().map((guest) => guest.view()) }) },
   { method: 'POST', path: '/v1/guests', status: 201, run: create },
@@ -166,6 +166,12 @@ const policyRequest = v.strictObject({
   /** Values by index, hexadecimal. */
   values: v.optional(v.record(v.pipe(v.string(), v.regex(/^\d{1,2}$/)), v.pipe(v.string(), v.hexadecimal()))),
 });
+
+async function reseal({ chip, audit, guests }: ApiSubject): Promise<unknown> {
+  const names = guests.list().map(({ meta }) => meta.name);
+  await audit.note({ event: 'host-resealed', detail: `guests: ${names.join(', ') || 'none'}` });
+  return chip.host.reseal();
+}
 
 async function policyDigest({ chip }: ApiSubject, { body }: ApiRequest): Promise<unknown> {
   const result = v.safeParse(policyRequest, body);

@@ -85,6 +85,8 @@ describe('a daemon and its chip', function () {
     await restart({ sealTo: { bank: 'sha256', pcrs: [16] } });
     const sealed = await command('host', 'reseal');
     assert.deepEqual([sealed.code, sealed.out], [0, 'web1: sealed anew\nweb2: sealed anew\n']);
+    const { event, detail } = (await daemon.ask('GET', '/v1/audit')).body.entries?.at(-1) ?? {};
+    assert.deepEqual([event, detail], ['host-resealed', 'guests: web1, web2']);
     await restart({});
     assert.equal((await daemon.ask('GET', '/v1/guests/web1')).body.state, 'running');
     await extendHost();

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { AuditEntry } from '../../src/daemon/audit-log.js';
 import type { Check } from '../../src/daemon/chip-checks.js';
 import { loadConfig, type Config } from '../../src/daemon/config.js';
 import { runDaemon } from '../../src/daemon/daemon.js';
@@ -17,6 +18,7 @@ export interface AnswerBody extends GuestView {
   readonly banks: Readonly<Record<string, readonly string[]>>;
   readonly commands: readonly CommandCounter[];
   readonly checks: readonly Check[];
+  readonly entries?: readonly AuditEntry[];
   readonly error: FailureParts;
 }
 

@@ -10,9 +10,11 @@ import { openRecords } from '../../src/store/guest-copy.js';
 import { HostStore } from '../../src/store/host-store.js';
 import { TPM_RH, TPM_SU } from '../../src/tpm/constants/index.js';
 import * as Commands from '../../src/tpm/commands/index.js';
+import { RunningDaemon } from '../daemon/running-daemon.js';
 import { password, run } from '../support/frames.js';
 import { openTestTpm, softwareKeys } from '../support/vtpm.js';
 import { EXAMPLE } from './formats/example.js';
+import { checkGuest, HOST_GUEST, HOST_SETTINGS } from './formats/example-host.js';
 
 const FORMATS = fileURLToPath(new URL('./formats/', import.meta.url));
 
@@ -52,6 +54,22 @@ describe('stored formats', () => {
       const request = { authHandle: TPM_RH.OWNER, nvIndex, size: nvData.length, offset: 0 };
       assert.deepEqual((await run(execute, Commands.NV_Read, request, [password(ownerAuth)])).data, nvData);
       await run(execute, Commands.ReadPublic, { objectHandle: persistent });
+    });
+  });
+
+  it('a daemon starts on the state directory of a host, and its guest has its keys and data', async function () {
+    this.timeout(60_000);
+    await withEach(async (_, example) => {
+      const daemon = await RunningDaemon.create(HOST_SETTINGS);
+      try {
+        await cp(join(example, 'host', 'state'), daemon.config.stateDir, { recursive: true });
+        await daemon.start();
+        const { body } = await daemon.ask('GET', `/v1/guests/${HOST_GUEST}`);
+        assert.equal(body.state, 'running', body.reason ?? '');
+        await checkGuest(body.tcti, join(example, 'host', 'ak.pem'));
+      } finally {
+        await daemon.dispose();
+      }
     });
   });
 

@@ -1,5 +1,5 @@
 // TPM 2.0 Library Part 2, 8.2 and 10.8.1: the algorithms that a vTPM serves. The table is true: what is missing in it is refused.
-import { TPM_ALG, TPM_CC, TPMA_ALGORITHM } from '../../tpm/constants/index.js';
+import { TPM_ALG, TPMA_ALGORITHM } from '../../tpm/constants/index.js';
 import type { TPMS_ALG_PROPERTY } from '../../tpm/structures/index.js';
 
 const { asymmetric, symmetric, hash, object, signing, encrypting, method } = TPMA_ALGORITHM;
@@ -40,11 +40,5 @@ const table: readonly (readonly [alg: number, algProperties: number])[] = [
   [TPM_ALG.ECB, symmetric | encrypting],
 ];
 
-/** Algorithms that need a command of their own. */
-const needed: Readonly<Record<number, number | undefined>> = { [TPM_ALG.ECDAA]: TPM_CC.Commit };
-
-/** What a TPM with these commands serves, in ascending order of the algorithm. */
-export function servedAlgorithms(served: ReadonlyMap<number, unknown>): TPMS_ALG_PROPERTY[] {
-  const isServed = (alg: number): boolean => served.has(needed[alg] ?? TPM_CC.GetCapability);
-  return table.filter(([alg]) => isServed(alg)).map(([alg, algProperties]) => ({ alg, algProperties }));
-}
+/** What a vTPM serves, in ascending order of the algorithm. */
+export const servedAlgorithms: readonly TPMS_ALG_PROPERTY[] = table.map(([alg, algProperties]) => ({ alg, algProperties }));

@@ -38,10 +38,10 @@ type Reader = (tpm: Tpm, property: number, count: number, call: Call) => Page<un
 
 const CODE_MASK = 0xffff;
 
-function algorithms(_tpm: Tpm, property: number, count: number, call: Call): Page<unknown> {
+function algorithms(_tpm: Tpm, property: number, count: number): Page<unknown> {
   const first = property & CODE_MASK;
   return page(
-    servedAlgorithms(call.served).filter(({ alg }) => alg >= first),
+    servedAlgorithms.filter(({ alg }) => alg >= first),
     count,
     MAX_CAP_ALGS,
   );

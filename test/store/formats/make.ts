@@ -1,6 +1,6 @@
 // Makes the stored examples of the present formats: npx tsx test/store/formats/make.ts DIRECTORY
 // Run it once for a new format, into a directory of its own, and keep what it makes for ever: formats.test.ts opens all of them.
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { encodeBackup } from '../../../src/daemon/backup.js';
@@ -8,10 +8,12 @@ import { AuditLog } from '../../../src/daemon/audit-log.js';
 import { HostStore } from '../../../src/store/host-store.js';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPM_SU, TPMA_NV } from '../../../src/tpm/constants/index.js';
 import * as Commands from '../../../src/tpm/commands/index.js';
+import { RunningDaemon } from '../../daemon/running-daemon.js';
 import { none, run } from '../../support/frames.js';
 import { eccTemplate } from '../../support/templates.js';
 import { openTestTpm, softwareKeys } from '../../support/vtpm.js';
 import { EXAMPLE } from './example.js';
+import { fillGuest, HOST_GUEST, HOST_SETTINGS } from './example-host.js';
 
 async function fill(store: HostStore): Promise<void> {
   const { guest, stateKey, nvIndex, nvData, ownerAuth } = EXAMPLE;
@@ -42,6 +44,21 @@ async function fill(store: HostStore): Promise<void> {
   await tpm.powerOff();
 }
 
+/** The state directory of a daemon, and the public part of a key of its guest. */
+async function makeHost(target: string): Promise<void> {
+  await mkdir(target);
+  const daemon = await RunningDaemon.create(HOST_SETTINGS);
+  try {
+    await daemon.start();
+    const { body } = await daemon.ask('POST', '/v1/guests', { name: HOST_GUEST });
+    await fillGuest(body.tcti, join(target, 'ak.pem'));
+    await daemon.stop();
+    await cp(daemon.config.stateDir, join(target, 'state'), { recursive: true });
+  } finally {
+    await daemon.dispose();
+  }
+}
+
 async function make(target: string): Promise<void> {
   await mkdir(target, { recursive: true });
   const directory = await mkdtemp(join(tmpdir(), 'tpmux-example-'));
@@ -54,6 +71,7 @@ async function make(target: string): Promise<void> {
   const log = await AuditLog.open(join(target, 'audit.log'), { load: () => undefined, save: () => Promise.resolve() });
   await log.note({ event: 'guest-created', guest: EXAMPLE.guest.name, id: EXAMPLE.guest.id });
   await rm(directory, { recursive: true });
+  await makeHost(join(target, 'host'));
 }
 
 void make(process.argv[2] ?? '');
