@@ -1,8 +1,10 @@
 // Files and values of the property commands.
 import { readFile, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { EXIT, Failure, reasonOf } from '../failure.js';
 import { hash } from '../tpm/hash.js';
+import { authenticodeParts } from '../properties/authenticode.js';
 import { parseDigest } from '../properties/digest-text.js';
 import type { Properties } from '../properties/provider.js';
 import { PropertyError } from '../properties/property-error.js';
@@ -72,11 +74,20 @@ function valueOf(text: string): Properties[string] {
   return /^-?(0|[1-9]\d{0,14})$/.test(text) ? Number(text) : text;
 }
 
-/** A file as a subject: its digests in all banks. */
+/** A file as a subject: the digests of its content in all banks. */
 export async function fileSubject(path: string): Promise<Subject> {
+  return subjectOf(path, [await readBytes(path)]);
+}
+
+/** An EFI program as a subject: its Authenticode digests in all banks. */
+export async function efiSubject(path: string): Promise<Subject> {
   const bytes = await readBytes(path);
-  const digest = Object.fromEntries(DIGEST_NAMES.map((name) => [name, hash(DIGEST_BANKS[name], bytes).toString('hex')]));
-  return { name: path.split('/').at(-1) ?? path, digest };
+  return naming(`reading ${path}`, () => subjectOf(path, authenticodeParts(bytes)));
+}
+
+function subjectOf(path: string, parts: readonly Buffer[]): Subject {
+  const digest = Object.fromEntries(DIGEST_NAMES.map((name) => [name, hash(DIGEST_BANKS[name], ...parts).toString('hex')]));
+  return { name: basename(path), digest };
 }
 
 /** Digests of one thing as a subject: `NAME=DIGEST[,DIGEST…]`, or `DIGEST[,DIGEST…]`. */

@@ -10,7 +10,17 @@ import { issueStatement, type Subject } from '../properties/statement.js';
 import { understand } from './answers.js';
 import { clientContext, clientOptions, type ClientOptions } from './client-command.js';
 import { revocationsAnswer } from './property-answers.js';
-import { digestSubject, fileSubject, naming, propertyOption, readBytes, readKey, readText, writeResult } from './property-files.js';
+import {
+  digestSubject,
+  efiSubject,
+  fileSubject,
+  naming,
+  propertyOption,
+  readBytes,
+  readKey,
+  readText,
+  writeResult,
+} from './property-files.js';
 
 const DAY = 86_400_000;
 const DEFAULT_DAYS = 365;
@@ -72,15 +82,17 @@ const collect = (text: string, earlier: readonly string[] = []): readonly string
 function addIssue(property: Command): void {
   signingOptions(property.command('issue').description('sign a statement about files or digests; needs no daemon'))
     .option('--file <file>', 'a thing that it is about, by all digests of its content; repeatable', collect)
+    .option('--efi <file>', 'an EFI program (boot loader, kernel, driver), by its Authenticode digests; repeatable', collect)
     .option('--digest <[name=]digest,...>', 'a thing that it is about, by its digests; repeatable', collect)
     .addHelpText(
       'after',
-      '\nExample:\n  tpmux property issue --key build.pem --issuer build@example.org --property os.level=3 --file vmlinuz --out vmlinuz.json\n',
+      '\nExample:\n  tpmux property issue --key build.pem --issuer build@example.org --property os.level=3 --efi vmlinuz --out vmlinuz.json\n',
     )
-    .action(async (options: SigningOptions & { file?: readonly string[]; digest?: readonly string[] }) => {
-      const { file = [], digest = [], property: properties } = options;
-      if (file.length + digest.length === 0) throw wrongUsage('issuing the statement', 'it is about nothing', 'give --file or --digest');
-      const subjects = [...(await Promise.all(file.map(fileSubject))), ...digest.map(digestSubject)];
+    .action(async (options: SigningOptions & { file?: readonly string[]; efi?: readonly string[]; digest?: readonly string[] }) => {
+      const { file = [], efi = [], digest = [], property: properties } = options;
+      if (file.length + efi.length + digest.length === 0)
+        throw wrongUsage('issuing the statement', 'it is about nothing', 'give --file, --efi or --digest');
+      const subjects = [...(await Promise.all([...file.map(fileSubject), ...efi.map(efiSubject)])), ...digest.map(digestSubject)];
       await writeResult(await issued(options, [{ subjects, properties }]), options.out);
     });
 }

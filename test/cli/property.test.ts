@@ -71,6 +71,9 @@ describe('tpmux property', () => {
     assert.equal((await client('property', 'explain', 'xyz')).code, 2);
     assert.equal((await client('property', 'show', 'ffff')).code, 1);
     assert.equal((await client('property', 'issue', '--key', at('key.pub'), ...issue, '--file', at('kernel-a'))).code, 2);
+    const noProgram = await client('property', 'issue', '--key', at('key.pem'), ...issue, '--efi', at('kernel-a'));
+    assert.equal(noProgram.code, 2);
+    assert.match(noProgram.err, /kernel-a : not an EFI program: it is no PE image/);
     assert.equal((await client('property', 'issue', '--key', at('key.pem'), ...issue)).code, 2);
     assert.equal((await client('property', 'from-eventlog', at('garbage.json'), '--key', at('key.pem'), ...issue)).code, 2);
   });
