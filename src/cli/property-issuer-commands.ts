@@ -1,7 +1,7 @@
 // tpmux property issue|revoke|from-eventlog: what an issuer does with its key, without a daemon where that is possible.
 import { InvalidArgumentError, type Command } from 'commander';
 import { EXIT, Failure } from '../failure.js';
-import { EventLogError, parseEventLog } from '../properties/event-log.js';
+import { EVENT_TYPE, EventLogError, parseEventLog } from '../properties/event-log.js';
 import { groupMeasurements } from '../properties/from-event-log.js';
 import { parseEnvelope } from '../properties/dsse.js';
 import type { Properties } from '../properties/provider.js';
@@ -38,6 +38,7 @@ interface SigningOptions {
   readonly property: Properties;
   readonly notBefore?: Date;
   readonly days: number;
+  readonly hidden?: boolean;
   readonly out?: string;
 }
 
@@ -49,6 +50,7 @@ function signingOptions(command: Command): Command {
     .requiredOption('--property <name=value>', 'what is stated; repeatable', propertyOption)
     .option('--not-before <time>', 'valid from, e.g. 2026-01-31T12:00:00Z (default: now)', timeOption)
     .option('--days <number>', 'how long it is valid', daysOption, DEFAULT_DAYS)
+    .option('--hidden', 'sign salted commitments in place of digests and names, so that it can be shown without them')
     .option('--out <file>', 'write it there instead of to standard output')
     .option('--debug', 'print a stack trace with an error');
 }
@@ -73,7 +75,9 @@ async function issued(
   const notBefore = options.notBefore ?? new Date();
   const notAfter = new Date(notBefore.getTime() + options.days * DAY);
   return naming('issuing the statement', () =>
-    groups.map((group) => issueStatement({ ...group, issuer: options.issuer, notBefore, notAfter }, key)).join('\n'),
+    groups
+      .map((group) => issueStatement({ ...group, issuer: options.issuer, notBefore, notAfter, hidden: options.hidden }, key))
+      .join('\n'),
   );
 }
 
@@ -104,15 +108,16 @@ function addFromEventLog(property: Command): void {
       .description('sign statements about all that a known-good machine measured, from its TCG event log; needs no daemon'),
   )
     .option('--pcr <index>', 'only this PCR; repeatable', pcrOption)
+    .option('--event <type>', 'only events of this type, e.g. EV_SEPARATOR; repeatable', eventOption)
     .option('--plain', 'leave out the properties tpm.pcr and tpm.event: then any of these things can stand for any other')
     .addHelpText(
       'after',
       '\nExample:\n  tpmux property from-eventlog /sys/kernel/security/tpm0/binary_bios_measurements --key build.pem \\\n' +
         '    --issuer build@example.org --property machine.good --out good.jsonl\n  tpmux property add good.jsonl\n',
     )
-    .action(async (file: string, options: SigningOptions & { pcr?: ReadonlySet<number>; plain?: boolean }) => {
-      const { pcr: pcrs, plain, property: properties } = options;
-      const groups = groupMeasurements(eventLog(file, await readBytes(file)), properties, { pcrs, plain });
+    .action(async (file: string, options: SigningOptions & { pcr?: ReadonlySet<number>; event?: ReadonlySet<string>; plain?: boolean }) => {
+      const { pcr: pcrs, event: types, plain, property: properties } = options;
+      const groups = groupMeasurements(eventLog(file, await readBytes(file)), properties, { pcrs, types, plain });
       if (groups.length === 0) throw wrongUsage(`statements from ${file}`, 'the log has no such measurements', '');
       await writeResult(await issued(options, groups), options.out);
     });
@@ -131,6 +136,12 @@ function pcrOption(text: string, earlier: ReadonlySet<number> = new Set()): Read
   const index = Number(text);
   if (!/^\d{1,2}$/.test(text) || index > 23) throw new InvalidArgumentError('A PCR index is 0 to 23.');
   return new Set([...earlier, index]);
+}
+
+function eventOption(text: string, earlier: ReadonlySet<string> = new Set()): ReadonlySet<string> {
+  const known: readonly string[] = Object.keys(EVENT_TYPE);
+  if (!known.includes(text)) throw new InvalidArgumentError(`Expected one of ${known.join(', ')}.`);
+  return new Set([...earlier, text]);
 }
 
 interface RevokeOptions extends ClientOptions {

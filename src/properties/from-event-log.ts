@@ -14,6 +14,8 @@ export interface MeasuredGroup {
 export interface LogSelection {
   /** Only these PCRs; default all. */
   readonly pcrs?: ReadonlySet<number> | undefined;
+  /** Only events of these types, by name; default all. */
+  readonly types?: ReadonlySet<string> | undefined;
   /** Leave out the properties that tell PCR and type of event. */
   readonly plain?: boolean | undefined;
 }
@@ -23,11 +25,16 @@ export interface LogSelection {
  * these a measurement of one kind could stand for one of another. Equal digests of a group become one subject. Groups have at most
  * {@link MAX_SUBJECTS} subjects.
  */
-export function groupMeasurements({ events }: TcgEventLog, properties: Properties, { pcrs, plain }: LogSelection = {}): MeasuredGroup[] {
+export function groupMeasurements(
+  { events }: TcgEventLog,
+  properties: Properties,
+  { pcrs, types, plain }: LogSelection = {},
+): MeasuredGroup[] {
   const groups = new Map<string, { properties: Properties; subjects: Map<string, Subject> }>();
   for (const event of events) {
     if (event.type === EVENT_TYPE.EV_NO_ACTION || event.digests.length === 0 || pcrs?.has(event.pcr) === false) continue;
     const type = eventTypeName(event.type);
+    if (types?.has(type) === false) continue;
     const key = plain === true ? '' : `${event.pcr.toString()} ${type}`;
     const own = plain === true ? {} : { 'tpm.pcr': event.pcr, 'tpm.event': type };
     const group = groups.get(key) ?? { properties: { ...properties, ...own }, subjects: new Map<string, Subject>() };

@@ -78,5 +78,10 @@ describe('TCG event logs', () => {
       some.map(({ properties }) => properties),
       [{ good: true }],
     );
+    const separators = groupMeasurements(parseEventLog(bytes), { good: true }, { types: new Set(['EV_SEPARATOR']) });
+    assert.deepEqual(
+      separators.map(({ properties }) => properties['tpm.pcr']),
+      [4, 7],
+    );
   });
 });
