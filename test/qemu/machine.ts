@@ -5,8 +5,7 @@ import { existsSync } from 'node:fs';
 import { copyFile, readFile } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { debianKernel } from './debian-kernel.js';
+import { debianKernel, type Kernel } from './debian-kernel.js';
 import { initramfs } from './initramfs.js';
 
 export type Firmware = 'seabios' | 'ovmf';
@@ -18,7 +17,7 @@ const OVMF_VARS = '/usr/share/OVMF/OVMF_VARS_4M.fd';
 
 /** What is missing for machines to be run; empty if nothing is. */
 export function missingForQemu(): string {
-  const programs = [QEMU, 'qemu-img', 'cpio', 'ldd'].filter((name) => !inPath(name));
+  const programs = [QEMU, 'qemu-img', 'cpio', 'ldd', 'tpm2'].filter((name) => !inPath(name));
   const files = ['/bin/busybox', OVMF_CODE, OVMF_VARS].filter((path) => !existsSync(path));
   return [...programs, ...files].join(', ');
 }
@@ -36,10 +35,23 @@ export interface MachineOptions {
   readonly directory: string;
   /** A disk for `savevm`. */
   readonly snapshots?: boolean;
-  /** Snapshot to begin from. */
-  readonly loadvm?: string;
+  /** By default {@link debianKernel}. */
+  readonly kernel?: Kernel;
+  /** Path of an initramfs; by default the common one. */
+  readonly initrd?: string;
+  /** A directory that is its disk, to boot from in place of {@link kernel}; see boot-disk.ts. */
+  readonly bootDisk?: string;
+  /** More for the kernel's command line. */
+  readonly append?: string;
+  /** In MiB. */
+  readonly memory?: number;
+  /** More arguments of QEMU. */
   readonly extra?: readonly string[];
 }
+
+const MEMORY_MIB = 384;
+/** What every kernel here is started with. */
+export const KERNEL_OPTIONS = 'console=ttyS0 loglevel=4 panic=-1 no_timer_check';
 
 /** A running machine. */
 export class Machine {
@@ -81,16 +93,16 @@ export class Machine {
   /** Resolves when the shell in the machine is there (again: after a reset it comes once more). */
   async booted(): Promise<void> {
     const seen = this.ready;
-    await this.until(() => this.ready > seen || (seen === 0 && this.ready > 0), 180);
+    await this.until(() => this.ready > seen || (seen === 0 && this.ready > 0), 180, 'the shell');
   }
 
-  /** Runs a line of shell in the machine; what it writes. Rejects if its exit code is not 0. */
-  async run(line: string): Promise<string> {
+  /** Runs a line of shell in the machine; what it writes. Rejects if its exit code is not 0, or it takes longer than this many seconds. */
+  async run(line: string, seconds = 120): Promise<string> {
     const mark = `done-${(++this.commands).toString()}`;
     this.output = '';
     this.send(`{ ${line}\n} 2>&1; echo "${mark}:$?"`);
     const end = new RegExp(`${mark}:(\\d+)\\r?\\n`);
-    await this.until(() => end.test(this.output), 120);
+    await this.until(() => end.test(this.output), seconds, `the end of: ${line}`);
     const [whole, code] = end.exec(this.output) ?? [];
     const text = this.output.slice(0, this.output.indexOf(whole ?? '')).replaceAll('\r', '');
     if (code !== '0') throw new Error(`in the machine: ${line}\nended with ${code ?? '?'}:\n${text}`);
@@ -102,18 +114,27 @@ export class Machine {
     this.shell?.write(`${line}\n`);
   }
 
-  /** A command of QEMU's human monitor, e.g. `savevm a`. */
+  /** Resolves when the shell has written this since the last {@link run}. */
+  async says(text: RegExp, seconds: number): Promise<void> {
+    await this.until(() => text.test(this.output), seconds, String(text));
+  }
+
+  /** A command of QEMU's human monitor, e.g. `savevm a`; what it writes. */
   async monitor(command: string): Promise<string> {
-    const socket = connect(join(this.directory, 'monitor'));
+    const path = join(this.directory, 'monitor');
+    await this.until(() => existsSync(path), 10, "QEMU's monitor");
+    const socket = connect(path);
     let text = '';
+    socket.on('error', () => undefined);
     socket.setEncoding('utf8').on('data', (data: string) => {
       text += data;
+      this.wake();
     });
     try {
-      while (!text.includes('(qemu)')) await sleep(20);
+      await this.until(() => text.includes('(qemu)'), 10, "QEMU's monitor");
       text = '';
       socket.write(`${command}\n`);
-      while (!text.includes('(qemu)')) await sleep(20);
+      await this.until(() => text.includes('(qemu)'), 60, `the monitor's ${command}`);
       // Echo first, with what the line editor draws.
       return text.slice(text.indexOf('\n') + 1, text.lastIndexOf('(qemu)')).trim();
     } finally {
@@ -128,14 +149,18 @@ export class Machine {
 
   /** Resolves when QEMU has ended. */
   async ended(seconds = 60): Promise<void> {
-    await this.until(() => this.child.exitCode !== null || this.child.signalCode !== null, seconds, true);
+    await this.until(() => this.hasEnded, seconds, 'the end of QEMU', true);
   }
 
   /** Kills QEMU as a crash would. */
   async kill(): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    if (this.hasEnded) return;
     this.child.kill('SIGKILL');
     await this.ended();
+  }
+
+  private get hasEnded(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
   }
 
   private listenTo(socket: Socket): void {
@@ -149,16 +174,18 @@ export class Machine {
     });
   }
 
-  private async until(condition: () => boolean, seconds: number, mayEnd = false): Promise<void> {
+  private async until(condition: () => boolean, seconds: number, what: string, mayEnd = false): Promise<void> {
     const deadline = Date.now() + seconds * 1000;
     while (!condition()) {
-      if (!mayEnd && (this.child.exitCode !== null || this.child.signalCode !== null)) throw new Error(`QEMU has ended: ${this.errors()}`);
+      if (!mayEnd && this.hasEnded) throw new Error(`QEMU has ended: ${this.errors()}`);
       if (Date.now() > deadline) {
         const console = await this.console();
-        throw new Error(`the machine did not get there. Console:\n${console.slice(-3000)}\nShell:\n${this.output}\nQEMU: ${this.errors()}`);
+        throw new Error(
+          `not in ${seconds.toString()} s: ${what}\nConsole:\n${console.slice(-3000)}\nShell:\n${this.output}\nQEMU: ${this.errors()}`,
+        );
       }
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, 500);
+        const timer = setTimeout(resolve, 100);
         this.wake = (): void => {
           clearTimeout(timer);
           resolve();
@@ -168,22 +195,32 @@ export class Machine {
   }
 }
 
-async function qemuArguments({ firmware, device, control, directory, snapshots, loadvm, extra = [] }: MachineOptions): Promise<string[]> {
+async function qemuArguments(options: MachineOptions): Promise<string[]> {
+  const { firmware, device, control, directory, snapshots, memory = MEMORY_MIB, extra = [] } = options;
   const disk = join(directory, 'disk.qcow2');
   if (snapshots === true && !existsSync(disk)) execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', disk, '16M']);
   const line = (id: string, path: string): string[] => ['-chardev', `socket,id=${id},path=${join(directory, path)}`];
   return [
-    ...['-machine', 'q35,accel=tcg', '-cpu', 'max', '-m', '384', '-nodefaults', '-display', 'none', '-no-user-config'],
-    ...['-kernel', await debianKernel(), '-initrd', await initramfs()],
-    ...['-append', 'console=ttyS0 loglevel=4 panic=-1'],
+    ...['-machine', 'q35,accel=tcg', '-cpu', 'max', '-m', memory.toString(), '-nodefaults', '-display', 'none', '-no-user-config'],
+    ...(options.bootDisk === undefined ? await direct(options) : fromDisk(options.bootDisk)),
     ...(firmware === 'ovmf' ? await pflash(directory) : []),
     ...['-serial', `file:${join(directory, 'console')}`, ...line('shell', 'shell'), '-serial', 'chardev:shell'],
     ...['-chardev', `socket,id=monitor,path=${join(directory, 'monitor')},server=on,wait=off`, '-mon', 'chardev=monitor'],
     ...(snapshots === true ? ['-drive', `file=${disk},format=qcow2,if=none,id=disk`] : []),
-    ...(loadvm === undefined ? [] : ['-loadvm', loadvm]),
     ...['-chardev', `socket,id=tpmux,path=${control}`, '-tpmdev', 'emulator,id=tpm0,chardev=tpmux', '-device', `${device},tpmdev=tpm0`],
     ...extra,
   ];
+}
+
+/** Kernel and initramfs are given to the firmware. */
+async function direct({ kernel, initrd, append = '' }: MachineOptions): Promise<string[]> {
+  const { image } = kernel ?? (await debianKernel());
+  return ['-kernel', image, '-initrd', initrd ?? (await initramfs()), '-append', `${KERNEL_OPTIONS} ${append}`];
+}
+
+/** QEMU makes a FAT file system of the directory. */
+function fromDisk(directory: string): string[] {
+  return ['-drive', `file=fat:rw:${directory},format=raw,if=none,id=boot`, '-device', 'virtio-blk-pci,drive=boot,bootindex=0'];
 }
 
 async function pflash(directory: string): Promise<string[]> {
