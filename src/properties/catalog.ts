@@ -1,7 +1,9 @@
 // The property statements of a host: kept in files, checked, and looked up by guests' providers.
 import { createHash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { parseEnvelope, type Envelope } from './dsse.js';
+import { setImmediate } from 'node:timers/promises';
+import { reasonOf } from '../failure.js';
+import { parseEnvelope } from './dsse.js';
 import { PropertyError } from './property-error.js';
 import { PropertySet } from './property-set.js';
 import { readRevocations, type RevocationList } from './revocation.js';
@@ -19,8 +21,8 @@ import type { Trust } from './trust.js';
 
 /** Digests that statements may be about, all together, unless told otherwise. */
 export const DEFAULT_MAX_DIGESTS = 1_000_000;
-/** Files whose signatures are checked side by side at the start. */
-const LOAD_BATCH = 256;
+/** Statements that are listed without a pause. */
+const LIST_BATCH = 4;
 const MAX_PROBLEMS = 100;
 
 /** Remembers, outside of the directory of statements, which revocation lists there were. */
@@ -46,6 +48,26 @@ export interface StatementView {
   readonly statement: PropertyStatement;
   readonly set: PropertySet;
   readonly verdict: Verdict;
+}
+
+/**
+ * A statement whose file was read at the start. Its signature is checked when it first matters, because checking 100,000 takes longer than
+ * guests should wait for the daemon.
+ */
+class UncheckedStatement implements KeptStatement {
+  private checked: { readonly refusal: KeptStatement['refusal'] } | undefined;
+
+  constructor(
+    readonly statement: PropertyStatement,
+    readonly set: PropertySet,
+    /** One for all, so that none keeps its file's text in memory. */
+    private readonly check: (statement: PropertyStatement) => KeptStatement['refusal'],
+  ) {}
+
+  get refusal(): KeptStatement['refusal'] {
+    this.checked ??= { refusal: this.check(this.statement) };
+    return this.checked.refusal;
+  }
 }
 
 /** The statements in force. Changes take effect for a guest with its next reset. */
@@ -117,7 +139,7 @@ export class Catalog {
       if (statement.notAfter <= this.now()) {
         throw new PropertyError('expired', `it was valid until ${new Date(statement.notAfter).toISOString()}`);
       }
-      this.index.add(this.kept(statement, undefined));
+      this.index.add({ statement, set: this.sharedSet(statement), refusal: undefined });
       this.latest = undefined;
       this.statements.write(statement.id, text);
       return statement;
@@ -160,17 +182,23 @@ export class Catalog {
     });
   }
 
-  /** All statements, in force or not. */
-  list(): StatementView[] {
+  /** All statements, in force or not. Checks those that were not checked yet, with other work in between. */
+  async list(): Promise<StatementView[]> {
     const snapshot = this.snapshot();
-    return [...this.index.values()].map((kept) => ({ ...kept, verdict: snapshot.verdict(kept) }));
+    const views: StatementView[] = [];
+    for (const kept of [...this.index.values()]) {
+      if (views.length % LIST_BATCH === 0) await setImmediate();
+      views.push({ statement: kept.statement, set: kept.set, verdict: snapshot.verdict(kept) });
+    }
+    return views;
   }
 
   /** One statement and its envelope's text; undefined if there is none. */
   get(id: string): (StatementView & { readonly envelope: string }) | undefined {
     const kept = this.index.get(id);
     const envelope = kept === undefined ? undefined : this.statements.read(id);
-    return kept === undefined || envelope === undefined ? undefined : { ...kept, verdict: this.snapshot().verdict(kept), envelope };
+    if (kept === undefined || envelope === undefined) return undefined;
+    return { statement: kept.statement, set: kept.set, verdict: this.snapshot().verdict(kept), envelope };
   }
 
   /** The revocation list of an issuer as it was signed; undefined if there is none. */
@@ -192,41 +220,37 @@ export class Catalog {
         this.numbers.set(list.issuer, list.number);
       });
     }
-    let batch: Promise<void>[] = [];
     for (const file of this.statements.all()) {
-      batch.push(
-        this.reading(file.path, async () => {
-          const envelope = parseEnvelope(textOf(file));
-          const statement = readStatement(envelope);
-          this.index.add(this.kept(statement, await this.refusal(envelope, statement)));
-        }),
-      );
-      if (batch.length < LOAD_BATCH) continue;
-      await Promise.all(batch);
-      batch = [];
+      await this.reading(file.path, () => {
+        const statement = readStatement(parseEnvelope(textOf(file)));
+        this.index.add(new UncheckedStatement(statement, this.sharedSet(statement), this.refusalOf));
+      });
     }
-    await Promise.all(batch);
   }
 
-  private async refusal(envelope: Envelope, statement: PropertyStatement): Promise<KeptStatement['refusal']> {
+  /** Why a statement of a file that was read at the start does not count; its signature is checked, not believed to have been. */
+  private readonly refusalOf = (statement: PropertyStatement): KeptStatement['refusal'] => {
     try {
-      await this.trust.checkStatement(envelope, statement);
+      const text = this.statements.read(statement.id);
+      if (text === undefined) throw new PropertyError('malformed', 'its file is gone');
+      const envelope = parseEnvelope(text);
+      if (payloadId(envelope.payload) !== statement.id) throw new PropertyError('malformed', 'its file has become another one');
+      this.trust.requireStatement(envelope, statement);
       return undefined;
     } catch (error) {
-      if (!(error instanceof PropertyError)) throw error;
-      return { code: error.code, why: error.message };
+      return { code: error instanceof PropertyError ? error.code : 'malformed', why: reasonOf(error) };
     }
-  }
+  };
 
   /** Equal sets of properties are one object, so that many statements with the same properties take little memory. */
-  private kept(statement: PropertyStatement, refusal: KeptStatement['refusal']): KeptStatement {
+  private sharedSet(statement: PropertyStatement): PropertySet {
     const set = PropertySet.of(statement.properties);
     const shared = this.sets.get(set.canonical) ?? set;
     this.sets.set(set.canonical, shared);
-    return { statement, set: shared, refusal };
+    return shared;
   }
 
-  private async reading(path: string, read: () => Promise<void>): Promise<void> {
+  private async reading(path: string, read: () => Promise<void> | void): Promise<void> {
     try {
       await read();
     } catch (error) {
@@ -257,7 +281,8 @@ function issuerId(issuer: string): string {
   return createHash('sha256').update(issuer, 'utf8').digest('hex');
 }
 
-function revocationsOf({ number, revoked }: RevocationList): IssuerRevocations {
+/** All that a list revokes, for a look-up. */
+export function revocationsOf({ number, revoked }: RevocationList): IssuerRevocations {
   const statements = new Map<string, string>();
   const digests = new Map<string, string>();
   for (const revocation of revoked) {

@@ -2,7 +2,7 @@
 import { hash } from '../tpm/hash.js';
 import { fixedValue, type Measurement, type PropertyProvider, type Translation } from './provider.js';
 import type { PropertySet } from './property-set.js';
-import type { StatementSnapshot } from './statement-index.js';
+import type { KeptStatement, StatementSnapshot } from './statement-index.js';
 
 /**
  * What becomes of a measurement without a statement in force: `value` extends {@link fixedValue} `unknown`, `distinct` extends the
@@ -25,14 +25,14 @@ export class CertifiedProvider implements PropertyProvider {
   private readonly remembered = new Map<PropertySet, PropertySet>();
 
   constructor(
-    private readonly statements: StatementSnapshot,
+    private readonly snapshot: StatementSnapshot,
     private readonly options: CertifiedOptions = {},
   ) {}
 
   extend({ digests }: Measurement): Translation {
     const translated: Buffer[] = [];
     for (const { bank, digest } of digests) {
-      const set = this.counting(this.statements.lookup(bank, digest));
+      const set = this.counting(this.snapshot.lookup(bank, digest));
       if (set !== undefined) translated.push(set.digest(bank));
       else if (this.options.unknown === 'refuse') return 'refused';
       else
@@ -45,12 +45,18 @@ export class CertifiedProvider implements PropertyProvider {
 
   /** The properties of a digest as far as they count; undefined if it is unknown. */
   properties(bank: number, digest: Buffer): PropertySet | undefined {
-    return this.counting(this.statements.lookup(bank, digest));
+    return this.counting(this.snapshot.lookup(bank, digest));
+  }
+
+  /** The statements that {@link properties} rests on. */
+  statements(bank: number, digest: Buffer): KeptStatement[] {
+    const patterns = this.options.properties;
+    return this.snapshot.inForce(bank, digest).filter(({ set }) => patterns === undefined || !set.only(patterns).empty);
   }
 
   /** Which statements this provider goes by, so that a guest that resumes goes on with them if they are still at hand. */
   save(): Buffer {
-    return Buffer.from(this.statements.id, 'hex');
+    return Buffer.from(this.snapshot.id, 'hex');
   }
 
   private counting(set: PropertySet | undefined): PropertySet | undefined {

@@ -16,6 +16,7 @@ const envelopeSchema = v.object({
     v.minLength(1),
     v.maxLength(MAX_SIGNATURES),
   ),
+  openings: v.optional(v.unknown()),
 });
 
 /** A DSSE envelope, decoded. */
@@ -24,6 +25,8 @@ export interface Envelope {
   readonly payload: Buffer;
   /** `keyid` is a hint that nobody signed. */
   readonly signatures: readonly { readonly keyid: string | undefined; readonly signature: Buffer }[];
+  /** A member of ours, which nobody signed: openings of what the payload commits to. Undefined if there are none. */
+  readonly openings?: unknown;
 }
 
 /** The bytes that are signed: `DSSEv1 <length> <type> <length> <payload>`, lengths in decimal ASCII. */
@@ -33,11 +36,11 @@ export function preAuthEncoding(payloadType: string, payload: Buffer): Buffer {
   return Buffer.concat([head, payload]);
 }
 
-/** Signs a payload; the result is the envelope's JSON. */
-export function signEnvelope(payloadType: string, payload: Buffer, keys: readonly SigningKey[]): string {
+/** Signs a payload; the result is the envelope's JSON, with `openings` as they are if there are some. */
+export function signEnvelope(payloadType: string, payload: Buffer, keys: readonly SigningKey[], openings?: unknown): string {
   const signed = preAuthEncoding(payloadType, payload);
   const signatures = keys.map((key) => ({ keyid: key.keyid, sig: signWith(key, signed).toString('base64') }));
-  return JSON.stringify({ payloadType, payload: payload.toString('base64'), signatures });
+  return JSON.stringify({ payloadType, payload: payload.toString('base64'), signatures, openings });
 }
 
 /** Reads an envelope's JSON; unknown members are passed over, as DSSE asks. Throws {@link PropertyError} `malformed`. */
@@ -54,26 +57,24 @@ export function parseEnvelope(text: string): Envelope {
     const [issue] = result.issues;
     throw new PropertyError('malformed', `the envelope: ${v.getDotPath(issue) ?? 'it'}: ${issue.message}`);
   }
-  const { payloadType, payload, signatures } = result.output;
+  const { payloadType, payload, signatures, openings } = result.output;
   return {
     payloadType,
     payload: Buffer.from(payload, 'base64'),
     signatures: signatures.map(({ keyid, sig }) => ({ keyid: keyid ?? undefined, signature: Buffer.from(sig, 'base64') })),
+    openings,
   };
 }
 
 /** Those of `keys` that signed the envelope. */
-export async function signersOf(
-  { payloadType, payload, signatures }: Envelope,
-  keys: readonly VerificationKey[],
-): Promise<VerificationKey[]> {
+export function signersOf({ payloadType, payload, signatures }: Envelope, keys: readonly VerificationKey[]): VerificationKey[] {
   const signed = preAuthEncoding(payloadType, payload);
   const signers: VerificationKey[] = [];
   for (const key of keys) {
     for (const { keyid, signature } of signatures) {
       // Other tools name keys in other ways: only a name of our own form rules a key out.
       if (keyid !== undefined && /^[0-9a-f]{64}$/.test(keyid) && keyid !== key.keyid && signatures.length > 1) continue;
-      if (!(await verifyWith(key, signed, signature))) continue;
+      if (!verifyWith(key, signed, signature)) continue;
       signers.push(key);
       break;
     }

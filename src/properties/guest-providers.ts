@@ -1,14 +1,19 @@
 // The providers of one guest, over its power cycles.
+import { isDeepStrictEqual } from 'node:util';
+import { IMPLEMENTATION_PCR } from '../tpm/constants/index.js';
 import { CertifiedProvider, type CertifiedOptions } from './certified-provider.js';
 import { LogProvider } from './log-provider.js';
 import { PlatformProvider, type HostEvidence, type PlatformSource } from './platform-provider.js';
 import { DIGEST, type NamedProvider, type PropertyProvider, type ProviderContext } from './provider.js';
 import type { ProviderPackage } from './provider-package.js';
-import type { SavedProvider } from './saved-matrix.js';
+import { decodeChoice, encodeChoice } from './provider-choice.js';
+import type { SavedMatrix, SavedProvider } from './saved-matrix.js';
 import type { StatementSnapshot } from './statement-index.js';
 
+/** The provider that keeps the measurement log. */
+export const LOG_PROVIDER = 'log';
 /** Providers that need no package. */
-export const BUILT_IN_PROVIDERS = ['digest', 'certified', 'platform', 'log'] as const;
+export const BUILT_IN_PROVIDERS = ['digest', 'certified', 'platform', LOG_PROVIDER] as const;
 export type BuiltInProvider = (typeof BUILT_IN_PROVIDERS)[number];
 
 /** Where `certified` gets its statements. */
@@ -26,17 +31,23 @@ export interface HostProviders {
   readonly packages: ReadonlyMap<string, { readonly provider: ProviderPackage; readonly options: unknown }>;
 }
 
-/** Which providers a guest has, and how. */
-export interface GuestProviderOptions {
-  readonly guest: ProviderContext['guest'];
+/** What a guest's policy chooses. */
+export interface ProviderChoice {
   /** Names, at least one; `digest` first makes extends cheaper. */
   readonly names: readonly string[];
   readonly certified?: CertifiedOptions | undefined;
   readonly platform?: PlatformSource | undefined;
-  /** Bytes that `log` keeps at most. */
-  readonly logSize?: number | undefined;
   /** The provider whose vector the guest sees at a PCR index; default `digest`, or the first. */
   readonly presented?: ((index: number) => string) | undefined;
+  /** The provider whose vector attestation goes by at a PCR index; default the presented one. */
+  readonly attested?: ((index: number) => string) | undefined;
+}
+
+/** Which providers a guest has, and how. */
+export interface GuestProviderOptions extends ProviderChoice {
+  readonly guest: ProviderContext['guest'];
+  /** Bytes that `log` keeps at most. */
+  readonly logSize?: number | undefined;
   /** Is told of a provider's first failure after each reset. */
   readonly failed?: ((provider: string, error: unknown) => void) | undefined;
 }
@@ -44,35 +55,54 @@ export interface GuestProviderOptions {
 /** Snapshots that a guest keeps from earlier power cycles, to resume with. */
 const KEPT_SNAPSHOTS = 4;
 
-/** Makes the providers of one guest: new ones after each reset, or such as go on from saved state. */
+/** What holds for one power cycle. */
+interface CurrentChoice extends ProviderChoice {
+  /** By PCR. */
+  readonly vectors: { readonly presented: readonly string[]; readonly attested: readonly string[] };
+}
+
+/**
+ * Makes the providers of one guest: new ones after each reset, or such as go on from saved state. What is chosen anew while the guest
+ * runs holds from its next reset on.
+ */
 export class GuestProviders {
   /** Failures since the guest was opened, by provider. */
   readonly failures = new Map<string, number>();
   private readonly told = new Set<string>();
   private kept: StatementSnapshot[] = [];
   private live = new Map<string, ClosableProvider>();
+  private next: ProviderChoice;
+  private current: CurrentChoice;
 
   /** Throws an Error if there is no provider of one of the names. */
   constructor(
     private readonly host: HostProviders,
     private readonly options: GuestProviderOptions,
   ) {
-    const { names } = options;
-    if (names.length === 0) throw new Error('a guest needs a property provider');
-    if (new Set(names).size !== names.length) throw new Error('a property provider is named twice');
-    for (const name of names) if (!this.exists(name)) throw new Error(this.whyMissing(name));
+    this.next = this.checked(options);
+    this.current = settled(this.next);
   }
 
+  /** Other providers from the next reset on. Throws an Error if there is no provider of one of the names; nothing has changed then. */
+  choose(choice: ProviderChoice): void {
+    this.next = this.checked(choice);
+  }
+
+  /** Whether something else was chosen than what holds in this power cycle. */
+  get pending(): boolean {
+    return !isDeepStrictEqual(plain(this.current), plain(settled(this.next)));
+  }
+
+  /** The providers of this power cycle. */
   get names(): readonly string[] {
-    return this.options.names;
+    return this.current.names;
   }
 
-  /** The provider whose vector the guest sees at PCR `index`. */
-  readonly presented = (index: number): string => {
-    const { names, presented } = this.options;
-    const name = presented?.(index) ?? 'digest';
-    return names.includes(name) ? name : (names[0] ?? name);
-  };
+  /** The provider whose vector the guest sees at PCR `index` in this power cycle. */
+  readonly presented = (index: number): string => this.current.vectors.presented[index] ?? this.first;
+
+  /** The provider whose vector attestation goes by at PCR `index` in this power cycle. */
+  readonly attested = (index: number): string => this.current.vectors.attested[index] ?? this.first;
 
   /** For the matrix: counts, and tells the first failure after each reset. */
   readonly failed = (provider: string, error: unknown): void => {
@@ -82,11 +112,31 @@ export class GuestProviders {
     this.options.failed?.(provider, error);
   };
 
-  /** The providers of a new power cycle. They go by the statements that are in force now. */
+  /** The providers of a new power cycle. They go by what was chosen last and by the statements that are in force now. */
   begin(): NamedProvider[] {
-    this.close();
-    this.told.clear();
-    return this.names.map((name) => this.named(name));
+    this.current = settled(this.next);
+    return this.fresh();
+  }
+
+  /**
+   * A guest goes on from saved state: the providers and vectors of that time count. Gives all providers anew if they are others than
+   * those of this power cycle, undefined if they are the same. Those that do not exist any more are left out.
+   */
+  goOnAs({ vectors, providers }: SavedMatrix): NamedProvider[] | undefined {
+    const saved = [...new Set(vectors.map(({ provider }) => provider.toString()))].filter((name) => exists(this.host, name));
+    const names = saved.length === 0 ? this.names : saved;
+    const same = names.length === this.names.length && names.every((name, at) => name === this.names[at]);
+    const entry = providers.find(({ provider }) => provider.length === 0);
+    const choice = entry === undefined ? undefined : decodeChoice(entry.state);
+    const presented = choice === undefined ? this.presented : (index: number) => choice.presented[index] ?? '';
+    const attested = choice === undefined ? this.attested : (index: number) => choice.attested[index] ?? '';
+    this.current = settled({ ...this.current, names, presented, attested });
+    return same ? undefined : this.fresh();
+  }
+
+  /** What {@link goOnAs} must know of this power cycle: an entry without a name. */
+  saveChoice(): SavedProvider {
+    return { provider: Buffer.alloc(0), state: encodeChoice(this.current.vectors) };
   }
 
   /** Providers that go on where the saved ones were; a state that is refused is told, and its provider begins anew. */
@@ -110,7 +160,7 @@ export class GuestProviders {
 
   /** The measurement log's provider, if the guest has one. */
   get log(): LogProvider | undefined {
-    const provider = this.live.get('log');
+    const provider = this.live.get(LOG_PROVIDER);
     return provider instanceof LogProvider ? provider : undefined;
   }
 
@@ -118,6 +168,22 @@ export class GuestProviders {
   close(): void {
     for (const provider of this.live.values()) provider.close?.();
     this.live = new Map();
+  }
+
+  private get first(): string {
+    return this.names[0] ?? 'digest';
+  }
+
+  private fresh(): NamedProvider[] {
+    this.close();
+    this.told.clear();
+    return this.names.map((name) => this.named(name));
+  }
+
+  private checked(choice: ProviderChoice): ProviderChoice {
+    const why = missingProvider(this.host, choice);
+    if (why !== undefined) throw new Error(why);
+    return choice;
   }
 
   private named(name: string, state?: Buffer): NamedProvider {
@@ -129,7 +195,8 @@ export class GuestProviders {
   }
 
   private make(name: string, state: Buffer | undefined): ClosableProvider {
-    const { guest, certified, platform, logSize } = this.options;
+    const { guest, logSize } = this.options;
+    const { certified, platform } = this.current;
     switch (name) {
       case 'digest':
         return DIGEST.provider;
@@ -137,11 +204,11 @@ export class GuestProviders {
         return new CertifiedProvider(this.snapshot(state), certified);
       case 'platform':
         return new PlatformProvider(this.host.host ?? { pcrs: new Map() }, platform);
-      case 'log':
+      case LOG_PROVIDER:
         return new LogProvider(logSize, state);
     }
     const found = this.host.packages.get(name);
-    if (found === undefined) throw new Error(this.whyMissing(name));
+    if (found === undefined) throw new Error(`there is no property provider '${name}'`);
     return found.provider.instance({ guest, provider: name, options: found.options }, state);
   }
 
@@ -151,17 +218,36 @@ export class GuestProviders {
     this.kept = [snapshot, ...this.kept.filter((one) => one !== snapshot)].slice(0, KEPT_SNAPSHOTS);
     return snapshot;
   }
+}
 
-  private exists(name: string): boolean {
-    if (name === 'platform') return this.host.host !== undefined;
-    return (BUILT_IN_PROVIDERS as readonly string[]).includes(name) || this.host.packages.has(name);
-  }
+/** Why a host's guest cannot have these providers; undefined if it can. */
+export function missingProvider(host: HostProviders, { names, platform }: ProviderChoice): string | undefined {
+  if (names.length === 0) return 'a guest needs a property provider';
+  if (new Set(names).size !== names.length) return 'a property provider is named twice';
+  const missing = names.find((name) => !exists(host, name));
+  if (missing === 'platform') return "the host's PCRs are not known, so there is no provider 'platform'";
+  if (missing !== undefined) return `there is no property provider '${missing}'`;
+  return platform === 'properties' && names.includes('platform') && host.host?.properties === undefined
+    ? "the configuration has no properties.host, from which 'platform' would start"
+    : undefined;
+}
 
-  private whyMissing(name: string): string {
-    return name === 'platform'
-      ? "the host's PCRs are not known, so there is no provider 'platform'"
-      : `there is no property provider '${name}'`;
-  }
+function exists({ host, packages }: HostProviders, name: string): boolean {
+  return name === 'platform' ? host !== undefined : (BUILT_IN_PROVIDERS as readonly string[]).includes(name) || packages.has(name);
+}
+
+/** What is chosen for each PCR now; a choice that is changed later makes no difference. */
+function settled(choice: ProviderChoice): CurrentChoice {
+  const { names, presented, attested } = choice;
+  const [first = 'digest'] = names;
+  const existing = (name: string): string => (names.includes(name) ? name : first);
+  const each = (of: (index: number) => string): string[] => Array.from({ length: IMPLEMENTATION_PCR }, (_, index) => existing(of(index)));
+  const shown = each(presented ?? (() => 'digest'));
+  return { ...choice, vectors: { presented: shown, attested: attested === undefined ? shown : each(attested) } };
+}
+
+function plain({ names, certified, platform, vectors }: CurrentChoice): unknown {
+  return { names, certified, platform, vectors };
 }
 
 /** A provider, and what frees what a package holds for it. */

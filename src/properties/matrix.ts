@@ -45,6 +45,9 @@ export class PcrMatrix implements MatrixView {
    * providers that translate like the first one.
    */
   private twins: boolean[][] = [];
+  /** By PCR: how often its values have changed. */
+  private revisions: number[];
+  private changes = 0;
 
   /**
    * @param providers all of them distinct in name, at least one
@@ -62,6 +65,7 @@ export class PcrMatrix implements MatrixView {
     this.providers = [...providers];
     this.presented = presented;
     this.failed = failed;
+    this.revisions = new Array<number>(size).fill(0);
     this.allocate(banks);
   }
 
@@ -88,12 +92,13 @@ export class PcrMatrix implements MatrixView {
       };
     });
     this.twins = this.providers.map(() => new Array<boolean>(this.size).fill(true));
+    this.changedAll();
     this.observe({ kind: 'allocated' });
   }
 
-  /** The value that the guest sees; a view. The bank must exist. */
-  read(bank: number, index: number): Buffer {
-    const name = this.presented(index);
+  /** The value that the guest sees, or that of `provider`; a view. Bank and provider must exist. */
+  read(bank: number, index: number, provider?: string): Buffer {
+    const name = provider ?? this.presented(index);
     const value = this.readVector(name, bank, index);
     if (value === undefined) throw new RangeError(`no PCR ${index.toString()} of ${name} in bank ${bank.toString()}`);
     return value;
@@ -137,6 +142,18 @@ export class PcrMatrix implements MatrixView {
     });
   }
 
+  /** Rises whenever a value may have changed; of one PCR, or of any. */
+  revision(index?: number): number {
+    return index === undefined ? this.changes : (this.revisions[index] ?? 0);
+  }
+
+  /** The values of one PCR in all vectors, side by side: by provider, then by bank. */
+  valuesOf(index: number): Buffer {
+    return Buffer.concat(
+      this.providers.flatMap((_, position) => this.allocated.map(({ columns }) => columns[position]?.cells[index] ?? Buffer.alloc(0))),
+    );
+  }
+
   /** All values, to be given to {@link restore}; by provider and bank. */
   save(): SavedVector[] {
     return this.providers.flatMap(({ name }, position) =>
@@ -148,11 +165,11 @@ export class PcrMatrix implements MatrixView {
     );
   }
 
-  /** What the providers keep for themselves, for what makes the instances of {@link resumeProviders}. */
-  saveProviders(): SavedProvider[] {
+  /** What the providers keep for themselves, for what makes the instances of {@link resumeProviders}; without that of `except`. */
+  saveProviders(except?: string): SavedProvider[] {
     return this.providers.flatMap(({ name, provider }) => {
       try {
-        return provider.save === undefined ? [] : [{ provider: Buffer.from(name), state: Buffer.from(provider.save()) }];
+        return provider.save === undefined || name === except ? [] : [{ provider: Buffer.from(name), state: Buffer.from(provider.save()) }];
       } catch (error) {
         this.failed(name, error);
         return [];
@@ -172,6 +189,7 @@ export class PcrMatrix implements MatrixView {
       }
     }
     this.findTwins();
+    this.changedAll();
     this.observe({ kind: 'restored', wanted });
   }
 
@@ -208,6 +226,7 @@ export class PcrMatrix implements MatrixView {
   }
 
   private apply(measurement: Measurement, answers: readonly Answer[]): boolean {
+    this.changed(measurement.index);
     this.observe({ kind: 'extend', measurement, translated: answers.map(({ digests }) => digests) });
     measurement.digests.forEach(({ bank }, at) => {
       const into = this.allocated.find(({ alg }) => alg === bank);
@@ -236,6 +255,7 @@ export class PcrMatrix implements MatrixView {
       }
     }
     for (const position of this.providers.keys()) this.setTwin(position, index, true);
+    this.changed(index);
     this.observe({ kind: 'reset', index });
     const digests = this.providers.map(({ provider }) => this.allocated.map(({ alg }) => provider.start?.(index, alg)));
     if (!digests.some((ofProvider) => ofProvider.some((digest) => digest !== undefined))) return;
@@ -248,6 +268,16 @@ export class PcrMatrix implements MatrixView {
         this.setTwin(position, index, false);
       });
     });
+  }
+
+  private changed(index: number): void {
+    this.changes++;
+    this.revisions[index] = this.changes;
+  }
+
+  private changedAll(): void {
+    this.changes++;
+    this.revisions = this.revisions.map(() => this.changes);
   }
 
   private isTwin(position: number, index: number): boolean {

@@ -1,5 +1,5 @@
 // The measurement log of one guest: what was extended and what each provider made of it, bounded, and from what values it replays.
-import { list, struct, tpm2b, uint16, uint32, uint8, type Infer } from '../tpm/schema.js';
+import { decode, encode, list, struct, tpm2b, uint16, uint32, uint8, type Infer } from '../tpm/schema.js';
 import { digestSize } from '../tpm/hash.js';
 import { Reader, Writer } from '../tpm/wire.js';
 import { longBytes } from './long-bytes.js';
@@ -49,6 +49,8 @@ export interface PcrHistory {
 
 /** A piece of one PCR's log: values of all providers and banks, side by side, and the entries after them. */
 interface Chunk {
+  /** Of this log alone. */
+  readonly id: number;
   readonly base: Buffer;
   bytes: Buffer;
   used: number;
@@ -63,6 +65,17 @@ const KIND = { extend: 0, start: 1 } as const;
 /** How a translation is stored. */
 const STORED = { nothing: 0, asMeasured: 1, own: 2 } as const;
 
+/** What is written at once of a log that is kept piece by piece. */
+export interface LogPiece {
+  /** Unique in one log, and in the order of the pieces of a PCR. */
+  readonly id: number;
+  readonly index: number;
+  /** Values of all providers and banks, side by side; they never change. */
+  readonly base: Buffer;
+  /** The entries, a view; they only grow. */
+  readonly entries: Buffer;
+}
+
 const MAX_BASE = MAX_PROVIDERS * MAX_BANKS * 64;
 const savedLog = struct({
   version: uint8,
@@ -76,6 +89,15 @@ const savedLog = struct({
   ),
 });
 
+/** What there is besides the pieces. */
+const logHead = struct({
+  providers: list(tpm2b(64), MAX_PROVIDERS),
+  banks: list(uint16, MAX_BANKS),
+  next: uint32,
+  dropped: uint32,
+  complete: list(uint8, MAX_PCRS),
+});
+
 /** Keeps the log. It copies what it is given. */
 export class MeasurementLog {
   private readonly limit: number;
@@ -86,6 +108,8 @@ export class MeasurementLog {
   /** Chunks that were dropped. */
   private drops = 0;
   private size = 0;
+  private chunkCount = 0;
+  private changes = 0;
 
   constructor(limit = DEFAULT_LOG_SIZE) {
     this.limit = limit;
@@ -94,6 +118,11 @@ export class MeasurementLog {
   /** Whether entries were dropped because the log was full. */
   get truncated(): boolean {
     return this.drops > 0;
+  }
+
+  /** Rises with every change. */
+  get revision(): number {
+    return this.changes;
   }
 
   /** Bytes that entries and base values take. */
@@ -114,6 +143,7 @@ export class MeasurementLog {
 
   /** The log of PCR `index` begins with the values that it has now. `complete` is whether these are those of a reset. */
   begin(index: number, matrix: MatrixView, complete: boolean): void {
+    this.changes++;
     const pcr = this.pcrs[index];
     for (const chunk of pcr?.chunks ?? []) this.size -= chunk.used + chunk.base.length;
     this.pcrs[index] = { complete, chunks: [] };
@@ -164,22 +194,30 @@ export class MeasurementLog {
     }));
   }
 
+  /** What changes with most entries, for {@link joinLog}. */
+  head(): Buffer {
+    const complete = this.pcrs.map((pcr) => Number(pcr.complete));
+    return encode(logHead, { ...this.common(), complete });
+  }
+
+  /** All that is not in {@link head}, in no order. */
+  pieces(): LogPiece[] {
+    return this.pcrs.flatMap(({ chunks }, index) =>
+      chunks.map(({ id, base, bytes, used }) => ({ id, index, base, entries: bytes.subarray(0, used) })),
+    );
+  }
+
   /** For {@link restore}. */
   save(): Buffer {
     const value: Infer<typeof savedLog> = {
       version: VERSION,
-      providers: this.providers.map((name) => Buffer.from(name)),
-      banks: this.banks,
-      next: this.next,
-      dropped: this.drops,
+      ...this.common(),
       pcrs: this.pcrs.map(({ complete, chunks }) => ({
         complete: Number(complete),
         chunks: chunks.map(({ base, bytes, used }) => ({ base, bytes: bytes.subarray(0, used) })),
       })),
     };
-    const writer = new Writer(this.size + 4096);
-    savedLog.encode(writer, value);
-    return writer.finish();
+    return encodeLog(value, this.size);
   }
 
   /** Takes what {@link save} gave. Throws an Error if it is not that; the log must not be used then. */
@@ -192,10 +230,20 @@ export class MeasurementLog {
     this.drops = value.dropped;
     this.pcrs = value.pcrs.map(({ complete, chunks }) => ({
       complete: complete !== 0,
-      chunks: chunks.map((chunk) => ({ base: Buffer.from(chunk.base), bytes: Buffer.from(chunk.bytes), used: chunk.bytes.length })),
+      chunks: chunks.map((chunk) => ({
+        id: this.chunkCount++,
+        base: Buffer.from(chunk.base),
+        bytes: Buffer.from(chunk.bytes),
+        used: chunk.bytes.length,
+      })),
     }));
     this.size = this.pcrs.flatMap(({ chunks }) => chunks).reduce((sum, { base, used }) => sum + base.length + used, 0);
+    this.changes++;
     this.histories();
+  }
+
+  private common(): Pick<Infer<typeof savedLog>, 'providers' | 'banks' | 'next' | 'dropped'> {
+    return { providers: this.providers.map((name) => Buffer.from(name)), banks: this.banks, next: this.next, dropped: this.drops };
   }
 
   private largestEntry(banks: number, eventData: number): number {
@@ -220,7 +268,7 @@ export class MeasurementLog {
     const values = this.providers.flatMap((name) =>
       this.banks.map((bank) => matrix.readVector(name, bank, index) ?? Buffer.alloc(digestSize(bank))),
     );
-    const chunk = { base: Buffer.concat(values), bytes: Buffer.alloc(0), used: 0 };
+    const chunk = { id: this.chunkCount++, base: Buffer.concat(values), bytes: Buffer.alloc(0), used: 0 };
     this.pcrs[index]?.chunks.push(chunk);
     this.size += chunk.base.length;
     return chunk;
@@ -239,6 +287,7 @@ export class MeasurementLog {
   }
 
   private close(chunk: Chunk, end: number): void {
+    this.changes++;
     this.size += end - chunk.used;
     chunk.used = end;
     while (this.size > this.limit && this.dropOldest());
@@ -290,6 +339,23 @@ export class MeasurementLog {
     }
     return { bank, measured, translated };
   }
+}
+
+/** What {@link MeasurementLog.restore} takes, from {@link MeasurementLog.head} and all pieces. Throws an Error if that is no head. */
+export function joinLog(head: Buffer, pieces: readonly LogPiece[]): Buffer {
+  const { complete, ...common } = decode(logHead, head);
+  const sorted = [...pieces].sort((a, b) => a.id - b.id);
+  const pcrs = complete.map((flag, index) => ({
+    complete: flag,
+    chunks: sorted.filter((piece) => piece.index === index).map(({ base, entries }) => ({ base, bytes: entries })),
+  }));
+  return encodeLog({ version: VERSION, ...common, pcrs }, 0);
+}
+
+function encodeLog(value: Infer<typeof savedLog>, size: number): Buffer {
+  const writer = new Writer(size + 4096);
+  savedLog.encode(writer, value);
+  return writer.finish();
 }
 
 function writeTranslation(bytes: Buffer, at: number, digest: Uint8Array | undefined, measured: Buffer | undefined): number {

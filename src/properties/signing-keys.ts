@@ -53,18 +53,16 @@ export function signWith({ kind, privateKey }: SigningKey, data: Buffer): Buffer
 
 /**
  * Whether `signature` over `data` is the key's. ECDSA signatures are DER or 64 bytes of r and s; RSA signatures are PSS or
- * PKCS #1 v1.5, as signing tools differ. Runs in the thread pool. Never rejects.
+ * PKCS #1 v1.5, as signing tools differ. Takes 0.1 ms, or as many as it has ways with large RSA keys. Never throws.
  */
-export async function verifyWith({ kind, key }: VerificationKey, data: Buffer, signature: Buffer): Promise<boolean> {
-  for (const input of waysToVerify(kind, key, signature)) {
-    const valid = await new Promise<boolean>((resolve) => {
-      verify(kind === 'ed25519' ? null : 'sha256', data, input, signature, (error, result) => {
-        resolve(error === null && result);
-      });
-    });
-    if (valid) return true;
-  }
-  return false;
+export function verifyWith({ kind, key }: VerificationKey, data: Buffer, signature: Buffer): boolean {
+  return waysToVerify(kind, key, signature).some((input) => {
+    try {
+      return verify(kind === 'ed25519' ? null : 'sha256', data, input, signature);
+    } catch {
+      return false;
+    }
+  });
 }
 
 function waysToVerify(kind: KeyKind, key: KeyObject, signature: Buffer): VerifyKeyObjectInput[] {

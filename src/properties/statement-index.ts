@@ -67,6 +67,11 @@ export class StatementSnapshot {
     return others.length === 0 ? first : first?.union(others);
   }
 
+  /** The statements in force about a digest. */
+  inForce(bank: number, digest: Buffer): KeptStatement[] {
+    return this.explain(bank, digest).flatMap(({ kept, verdict }) => (verdict === undefined ? [kept] : []));
+  }
+
   /** All statements about a digest, each with the reason why it does not count. */
   explain(bank: number, digest: Buffer): { readonly kept: KeptStatement; readonly verdict: Verdict }[] {
     const key = digestKey(bank, digest);

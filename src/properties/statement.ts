@@ -5,6 +5,7 @@ import { TPM_ALG } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
 import { canonicalJson } from './canonical-json.js';
 import { parseEnvelope, signEnvelope, type Envelope } from './dsse.js';
+import { commitmentOf, HIDDEN_DIGEST, hiddenDigest, newOpening, openCommitments, openingsOf } from './hidden-subject.js';
 import { PropertyError } from './property-error.js';
 import type { Properties } from './provider.js';
 import type { SigningKey } from './signing-keys.js';
@@ -41,11 +42,11 @@ const timestamp = v.pipe(
   v.check((text) => !Number.isNaN(Date.parse(text)), 'Expected a time that exists'),
 );
 export const issuerName = v.pipe(v.string(), v.regex(/^[\x21-\x7e]{1,256}$/, 'Expected 1 to 256 ASCII characters without blanks'));
-const propertyName = v.pipe(
+export const propertyName = v.pipe(
   v.string(),
   v.regex(/^[a-z0-9][a-z0-9._/-]{0,127}$/, 'Expected a name of a-z, 0-9, dot, underscore, slash and hyphen'),
 );
-const propertyValue = v.union([v.boolean(), v.pipe(v.number(), v.safeInteger()), v.pipe(v.string(), v.maxLength(256))]);
+export const propertyValue = v.union([v.boolean(), v.pipe(v.number(), v.safeInteger()), v.pipe(v.string(), v.maxLength(256))]);
 export const properties = v.pipe(
   v.record(propertyName, propertyValue),
   v.check((all) => Object.keys(all).length >= 1 && Object.keys(all).length <= MAX_PROPERTIES, 'Expected 1 to 64 properties'),
@@ -59,13 +60,13 @@ const predicate = v.strictObject({
 /** The predicate of a property statement. */
 export type PropertyPredicate = v.InferOutput<typeof predicate>;
 
+const subjectSchema = v.strictObject({ name: v.optional(v.pipe(v.string(), v.maxLength(512)), ''), digest: digestSet });
+const hiddenSubject = v.strictObject({ name: v.literal(''), digest: hiddenDigest });
+const openingsSchema = openingsOf(subjectSchema, MAX_SUBJECTS);
+
 const statementSchema = v.strictObject({
   _type: v.literal(STATEMENT_TYPE),
-  subject: v.pipe(
-    v.array(v.strictObject({ name: v.optional(v.pipe(v.string(), v.maxLength(512)), ''), digest: digestSet })),
-    v.minLength(1),
-    v.maxLength(MAX_SUBJECTS),
-  ),
+  subject: v.pipe(v.array(v.union([subjectSchema, hiddenSubject])), v.minLength(1), v.maxLength(MAX_SUBJECTS)),
   predicateType: v.literal(PROPERTY_PREDICATE_TYPE),
   predicate,
 });
@@ -80,7 +81,10 @@ export interface Subject {
 export interface PropertyStatement {
   /** SHA-256 of the payload, in hexadecimal: what statements are called by. */
   readonly id: string;
+  /** Those that it shows, and those of the hidden ones that were opened. */
   readonly subjects: readonly Subject[];
+  /** Whether it shows none of its subjects by itself: they are commitments. */
+  readonly hidesSubjects: boolean;
   readonly issuer: string;
   readonly properties: Properties;
   /** Milliseconds since 1970; the statement is valid from the first to before the last. */
@@ -95,24 +99,29 @@ export interface NewStatement {
   readonly properties: Properties;
   readonly notBefore: Date;
   readonly notAfter: Date;
+  /** The statement shows salted commitments in place of its subjects; the envelope has the openings beside it. */
+  readonly hidden?: boolean | undefined;
 }
 
 /** Makes and signs a statement; the result is the envelope's JSON. Throws {@link PropertyError} `malformed` if it would not be accepted. */
-export function issueStatement({ subjects, issuer, properties: all, notBefore, notAfter }: NewStatement, key: SigningKey): string {
+export function issueStatement(wanted: NewStatement, key: SigningKey): string {
+  const { subjects, issuer, properties: all, notBefore, notAfter, hidden } = wanted;
+  const shown = subjects.map(({ name, digest }) => ({ name, digest }));
+  const openings = hidden === true ? shown.map(newOpening) : undefined;
   const statement = {
     _type: STATEMENT_TYPE,
-    subject: subjects.map(({ name, digest }) => ({ name, digest })),
+    subject: openings?.map((opening) => ({ name: '', digest: { [HIDDEN_DIGEST]: commitmentOf(opening) } })) ?? shown,
     predicateType: PROPERTY_PREDICATE_TYPE,
     predicate: { issuer, properties: all, validity: { notBefore: wholeSeconds(notBefore), notAfter: wholeSeconds(notAfter) } },
   };
   const payload = Buffer.from(canonicalJson(statement), 'utf8');
-  const envelope = signEnvelope(STATEMENT_PAYLOAD_TYPE, payload, [key]);
+  const envelope = signEnvelope(STATEMENT_PAYLOAD_TYPE, payload, [key], openings);
   readStatement(parseEnvelope(envelope));
   return envelope;
 }
 
 /** Reads the statement in an envelope, without a look at its signatures. Throws {@link PropertyError} `malformed`. */
-export function readStatement({ payloadType, payload }: Envelope): PropertyStatement {
+export function readStatement({ payloadType, payload, openings }: Envelope): PropertyStatement {
   if (payloadType !== STATEMENT_PAYLOAD_TYPE) throw new PropertyError('malformed', `the payload is of type ${payloadType}`);
   const result = v.safeParse(statementSchema, jsonOf(payload, 'the statement'));
   if (!result.success) {
@@ -120,10 +129,48 @@ export function readStatement({ payloadType, payload }: Envelope): PropertyState
     throw new PropertyError('malformed', `the statement: ${v.getDotPath(issue) ?? 'it'}: ${issue.message}`);
   }
   const { subject, predicate: said } = result.output;
+  const opened = openedSubjects(subject, openings);
   const notBefore = Date.parse(said.validity.notBefore);
   const notAfter = Date.parse(said.validity.notAfter);
   if (notAfter <= notBefore) throw new PropertyError('malformed', 'the statement: predicate.validity: Expected it to end after it begins');
-  return { id: payloadId(payload), subjects: subject, issuer: said.issuer, properties: said.properties, notBefore, notAfter };
+  return {
+    id: payloadId(payload),
+    subjects: opened,
+    hidesSubjects: subject.every(({ digest }) => HIDDEN_DIGEST in digest),
+    issuer: said.issuer,
+    properties: said.properties,
+    notBefore,
+    notAfter,
+  };
+}
+
+type ShownSubject = v.InferOutput<typeof subjectSchema> | v.InferOutput<typeof hiddenSubject>;
+
+function openedSubjects(subjects: readonly ShownSubject[], openings: unknown): Subject[] {
+  const result = v.safeParse(v.optional(openingsSchema, []), openings);
+  if (!result.success) {
+    const [issue] = result.issues;
+    throw new PropertyError('malformed', `the statement: openings.${v.getDotPath(issue) ?? ''}: ${issue.message}`);
+  }
+  const commitments = subjects.flatMap(({ digest }) => (HIDDEN_DIGEST in digest ? [digest[HIDDEN_DIGEST]] : []));
+  const known = openCommitments(commitments, result.output);
+  return subjects.flatMap(({ name, digest }) => {
+    if (!(HIDDEN_DIGEST in digest)) return [{ name, digest }];
+    const subject = known.get(digest[HIDDEN_DIGEST]);
+    return subject === undefined ? [] : [subject];
+  });
+}
+
+/**
+ * An envelope with those of its openings for which `wanted` holds, as a new envelope. Throws {@link PropertyError} `malformed` if it has no
+ * statement in it.
+ */
+export function withOpenings(text: string, wanted: (subject: Subject) => boolean): string {
+  const envelope = parseEnvelope(text);
+  readStatement(envelope);
+  const { payloadType, payload, signatures } = JSON.parse(text) as Record<string, unknown>;
+  const kept = v.parse(v.optional(openingsSchema, []), envelope.openings).filter(({ subject }) => wanted(subject));
+  return JSON.stringify({ payloadType, payload, signatures, openings: kept.length === 0 ? undefined : kept });
 }
 
 /** What a signed payload is called by. */

@@ -109,11 +109,11 @@ describe('DSSE', () => {
     assert.equal(preAuthEncoding('é', Buffer.alloc(0)).toString(), 'DSSEv1 2 é 0 ');
   });
 
-  it('verifies the example of the specification, and nothing near it', async () => {
-    assert.deepEqual(await signersOf(parseEnvelope(JSON.stringify(example)), [exampleKey, key]), [exampleKey]);
+  it('verifies the example of the specification, and nothing near it', () => {
+    assert.deepEqual(signersOf(parseEnvelope(JSON.stringify(example)), [exampleKey, key]), [exampleKey]);
     const changed = parseEnvelope(JSON.stringify({ ...example, payload: Buffer.from('hello worle').toString('base64') }));
-    assert.deepEqual(await signersOf(changed, [exampleKey]), []);
-    assert.deepEqual(await signersOf(parseEnvelope(JSON.stringify({ ...example, payloadType: 'x' })), [exampleKey]), []);
+    assert.deepEqual(signersOf(changed, [exampleKey]), []);
+    assert.deepEqual(signersOf(parseEnvelope(JSON.stringify({ ...example, payloadType: 'x' })), [exampleKey]), []);
   });
 
   it('refuses what is no envelope', () => {
@@ -137,11 +137,11 @@ describe('DSSE', () => {
     );
   });
 
-  it('takes RSA signatures with PKCS #1 v1.5 too', async () => {
+  it('takes RSA signatures with PKCS #1 v1.5 too', () => {
     const own = newKey('rsa');
     const data = Buffer.from('data');
-    assert.ok(await verifyWith(own, data, sign('sha256', data, own.privateKey)));
-    assert.ok(!(await verifyWith(own, Buffer.from('date'), sign('sha256', data, own.privateKey))));
+    assert.ok(verifyWith(own, data, sign('sha256', data, own.privateKey)));
+    assert.ok(!verifyWith(own, Buffer.from('date'), sign('sha256', data, own.privateKey)));
   });
 
   it('takes no other keys', () => {
@@ -345,6 +345,33 @@ describe('property statements', () => {
     assert.equal(distrusting.size, 2);
     assert.equal(lookup(distrusting), undefined);
     assert.equal(distrusting.snapshot().explain(TPM_ALG.SHA256, kernel)[0]?.verdict?.code, 'property_not_allowed');
+  });
+
+  it('are checked when they first matter: a file that changed since the start does not count', async () => {
+    const catalog = await open();
+    const text = statement(['kernel'], { good: true });
+    const { id } = await catalog.add(text);
+    const file = join(directory(), 'statements', id.slice(0, 2), `${id}.json`);
+    const forged = JSON.parse(text) as { signatures: { sig: string }[] };
+    forged.signatures = [{ sig: Buffer.alloc(64, 1).toString('base64') }];
+    for (const [now, code] of [
+      [JSON.stringify(forged), 'untrusted_key'],
+      [statement(['other'], { good: true }), 'malformed'],
+      ['', 'malformed'],
+    ] as const) {
+      writeFileSync(file, text);
+      const again = await open();
+      writeFileSync(file, now);
+      assert.equal(lookup(again), undefined);
+      assert.equal((await again.list())[0]?.verdict?.code, code);
+    }
+    writeFileSync(file, text);
+    const again = await open();
+    assert.ok(lookup(again) !== undefined);
+    // What was checked needs its file no more.
+    rmSync(file);
+    assert.ok(lookup(again) !== undefined);
+    assert.equal((await again.list())[0]?.verdict, undefined);
   });
 
   it('are bounded in number', async () => {
