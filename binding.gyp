@@ -5,7 +5,9 @@
       'sources': [
         'native/addon.cc',
         'native/descriptors.cc',
+        'native/ledger.cc',
         'native/notify.cc',
+        'native/sockets.cc',
         'native/tcti.cc',
         'native/tcti-thread.cc',
         'native/vtpmx.cc',

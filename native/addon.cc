@@ -2,16 +2,20 @@
 #include <napi.h>
 
 #include "descriptors.h"
+#include "ledger.h"
 #include "notify.h"
+#include "sockets.h"
 #include "tcti.h"
 #include "vtpmx.h"
 #include "watch.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports["Ledger"] = tpmux::Ledger::Define(env);
   exports["Tcti"] = tpmux::Tcti::Define(env);
   exports["Watch"] = tpmux::Watch::Define(env);
   tpmux::ExportDescriptors(env, exports);
   tpmux::ExportNotify(env, exports);
+  tpmux::ExportSockets(env, exports);
   tpmux::ExportVtpmx(env, exports);
   return exports;
 }

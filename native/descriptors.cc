@@ -12,26 +12,9 @@
 namespace tpmux {
 namespace {
 
-/** The kernel passes at most SCM_MAX_FD (253) in one message; peers of ours have a use for one. */
-constexpr size_t kMaxDescriptors = 16;
-
 Napi::Value Failure(Napi::Env env) { return Napi::Number::New(env, -errno); }
 
 int Fd(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Number>().Int32Value(); }
-
-std::vector<int> ReceivedDescriptors(msghdr& message) {
-  std::vector<int> fds;
-  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
-      fds.push_back(fd);
-    }
-  }
-  return fds;
-}
 
 Napi::Value RecvWithFds(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -54,12 +37,7 @@ Napi::Value RecvWithFds(const Napi::CallbackInfo& info) {
     errno = EMSGSIZE;
     return Failure(env);
   }
-  const Napi::Array list = Napi::Array::New(env, fds.size());
-  for (uint32_t i = 0; i < fds.size(); i++) list.Set(i, Napi::Number::New(env, fds[i]));
-  const Napi::Object result = Napi::Object::New(env);
-  result.Set("data", Napi::Buffer<uint8_t>::Copy(env, data.data(), static_cast<size_t>(size)));
-  result.Set("fds", list);
-  return result;
+  return ReceivedObject(env, data.data(), static_cast<size_t>(size), fds);
 }
 
 Napi::Value SendWithFds(const Napi::CallbackInfo& info) {
@@ -112,6 +90,29 @@ Napi::Value CloseFd(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+std::vector<int> ReceivedDescriptors(msghdr& message) {
+  std::vector<int> fds;
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
+      fds.push_back(fd);
+    }
+  }
+  return fds;
+}
+
+Napi::Object ReceivedObject(Napi::Env env, const uint8_t* data, size_t size, const std::vector<int>& fds) {
+  const Napi::Array list = Napi::Array::New(env, fds.size());
+  for (uint32_t i = 0; i < fds.size(); i++) list.Set(i, Napi::Number::New(env, fds[i]));
+  const Napi::Object result = Napi::Object::New(env);
+  result.Set("data", Napi::Buffer<uint8_t>::Copy(env, data, size));
+  result.Set("fds", list);
+  return result;
+}
 
 std::vector<std::byte> RightsMessage(const std::vector<int>& fds) {
   if (fds.empty()) return {};

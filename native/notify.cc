@@ -19,7 +19,7 @@ namespace {
 /** The manager reads at once or not at all; the event loop must not hang with it. */
 constexpr timeval kSendTimeout{0, 500'000};
 
-int SendTo(const std::string& path, Napi::Uint8Array data, const std::vector<int>& fds) {
+int SendTo(const std::string& path, Napi::Uint8Array data, const std::vector<int>& fds, bool wait) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
@@ -40,7 +40,7 @@ int SendTo(const std::string& path, Napi::Uint8Array data, const std::vector<int
   message.msg_controllen = rights.size();
   ssize_t size;
   do {
-    size = sendmsg(fd, &message, MSG_NOSIGNAL);
+    size = sendmsg(fd, &message, MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT));
   } while (size < 0 && errno == EINTR);
   const int result = size < 0 ? -errno : 0;
   close(fd);
@@ -50,7 +50,7 @@ int SendTo(const std::string& path, Napi::Uint8Array data, const std::vector<int
 Napi::Value SendDatagram(const Napi::CallbackInfo& info) {
   const std::string path = info[0].As<Napi::String>().Utf8Value();
   const std::vector<int> fds = DescriptorList(info[2].As<Napi::Array>());
-  return Napi::Number::New(info.Env(), SendTo(path, info[1].As<Napi::Uint8Array>(), fds));
+  return Napi::Number::New(info.Env(), SendTo(path, info[1].As<Napi::Uint8Array>(), fds, info[3].ToBoolean().Value()));
 }
 
 }  // namespace

@@ -25,9 +25,9 @@ class Watched {
   int error() const { return error_; }
   int fd() const { return fd_; }
 
-  int Once(Napi::Function callback) {
+  int Once(Napi::Function callback, bool writable) {
     callback_ = Napi::Persistent(callback);
-    return uv_poll_start(&poll_, UV_READABLE, Readable);
+    return uv_poll_start(&poll_, writable ? UV_WRITABLE : UV_READABLE, Ready);
   }
 
   void Close() {
@@ -52,8 +52,8 @@ class Watched {
 
   static void AtExit(napi_async_cleanup_hook_handle, void* self) { static_cast<Watched*>(self)->Close(); }
 
-  // An error (a hang-up among them) is told as readable: reading then says what it is.
-  static void Readable(uv_poll_t* poll, int, int) {
+  // An error (a hang-up among them) is told as well: reading or writing then says what it is.
+  static void Ready(uv_poll_t* poll, int, int) {
     auto* self = static_cast<Watched*>(poll->data);
     uv_poll_stop(poll);
     const Napi::HandleScope scope(self->env_);
@@ -103,7 +103,7 @@ Napi::Value Watch::Descriptor(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Watch::Once(const Napi::CallbackInfo& info) {
-  const int result = watched_ == nullptr ? -EBADF : watched_->Once(info[0].As<Napi::Function>());
+  const int result = watched_ == nullptr ? -EBADF : watched_->Once(info[0].As<Napi::Function>(), info[1].ToBoolean().Value());
   return Napi::Number::New(info.Env(), result);
 }
 

@@ -22,12 +22,28 @@ export interface NativeTcti {
 export interface NativeWatch {
   error(): number;
   descriptor(): number;
-  once(callback: () => void): number;
+  once(callback: () => void, writable: boolean): number;
+  close(): void;
+}
+
+/** native/ledger.cc. A number below zero is `-errno`. */
+export interface NativeLedger {
+  error(): number;
+  descriptor(): number;
+  receive(fd: number, withDescriptors: boolean): { data: Buffer; fds: number[] } | number;
+  input(): Buffer;
+  view(): { phase: number; request: number; token: number; note: number };
+  begin(size: number, token: number): number;
+  answer(response: Uint8Array): number;
+  send(fd: number): number;
+  done(note: number): number;
+  setNote(note: number): number;
   close(): void;
 }
 
 /** What the addon exports. A number below zero is `-errno`. */
 export interface NativeAddon {
+  readonly Ledger: new (fd: number, inSize: number, outSize: number, kept: boolean) => NativeLedger;
   readonly Tcti: new () => NativeTcti;
   readonly Watch: new (fd: number) => NativeWatch;
   recvWithFds(fd: number, maxBytes: number): { data: Buffer; fds: number[] } | number;
@@ -37,7 +53,13 @@ export interface NativeAddon {
   quickAck(fd: number): number;
   closeFd(fd: number): number;
   vtpmProxyDevice(path: string): { fd: number; number: number; major: number; minor: number } | number;
-  sendDatagram(path: string, data: Uint8Array, fds: readonly number[]): number;
+  sendDatagram(path: string, data: Uint8Array, fds: readonly number[], wait: boolean): number;
+  listenUnix(path: string): number;
+  bindDatagram(path: string): number;
+  describeSocket(fd: number): { stream: boolean; listening: boolean; path?: string; host?: string; port?: number } | number;
+  shutdownSocket(fd: number): number;
+  duplicateFd(fd: number): number;
+  setCloseOnExec(fd: number): number;
 }
 
 // The same from src/native (run with tsx) and from dist/native.

@@ -10,7 +10,17 @@ export {
   socketPair,
 } from './descriptors.js';
 export type { PeerCredentials, Received } from './descriptors.js';
+export { Ledger, type LedgerPhase, type LedgerSizes } from './ledger.js';
 export { sdNotify } from './notify.js';
+export {
+  bindDatagram,
+  describeSocket,
+  duplicateFd,
+  listenUnix,
+  setCloseOnExec,
+  shutdownSocket,
+  type SocketDescription,
+} from './sockets.js';
 export { MAX_FRAME_BYTES, Tcti } from './tcti.js';
 export { TctiError, TSS2_TCTI_RC } from './tcti-error.js';
 export { createVtpmProxy, type VtpmProxy } from './vtpmx.js';

@@ -1,13 +1,13 @@
-// Waiting until a descriptor can be read, without reading: Node's own sockets read too, and lose descriptors that come along.
+// Waiting until a descriptor can be read or written, without doing it: Node's own sockets read too, and lose descriptors that come along.
 import { addon, systemError, type NativeWatch } from './addon.js';
 import { checkFd } from './descriptors.js';
 
-/** Tells when a descriptor can be read. It works on a duplicate, so a `net.Socket` may go on writing to the same descriptor. */
+/** Tells when a descriptor can be read or written. It works on a duplicate, so a `net.Socket` may go on writing to the same descriptor. */
 export class DescriptorWatch {
   /** The duplicate, for {@link recvWithFds}; closed by {@link close}. */
   readonly fd: number;
   private readonly native: NativeWatch;
-  private waiter: ((readable: boolean) => void) | undefined;
+  private waiter: ((ready: boolean) => void) | undefined;
   private closed = false;
 
   /** Throws an Error with `code`, `errno` and `syscall` if `fd` cannot be watched (`EPERM` for a regular file). */
@@ -21,13 +21,22 @@ export class DescriptorWatch {
 
   /** Resolves with true when there is something to read, or the peer has closed; with false once {@link close} was called. One at a time. */
   readable(): Promise<boolean> {
+    return this.ready(false);
+  }
+
+  /** As {@link readable}, for writing; only one of the two at a time. */
+  writable(): Promise<boolean> {
+    return this.ready(true);
+  }
+
+  private ready(writable: boolean): Promise<boolean> {
     if (this.waiter !== undefined) throw new Error('the descriptor is being waited for already');
     if (this.closed) return Promise.resolve(false);
     return new Promise((resolve, reject) => {
       this.waiter = resolve;
       const result = this.native.once(() => {
         this.settle(true);
-      });
+      }, writable);
       if (result < 0) reject(systemError(result, 'epoll_ctl'));
     });
   }
@@ -40,9 +49,9 @@ export class DescriptorWatch {
     this.settle(false);
   }
 
-  private settle(readable: boolean): void {
+  private settle(ready: boolean): void {
     const { waiter } = this;
     this.waiter = undefined;
-    waiter?.(readable);
+    waiter?.(ready);
   }
 }

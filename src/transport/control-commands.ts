@@ -21,6 +21,8 @@ export interface ControlCommand extends BodySize {
   readonly name: string;
   /** Its bit in the answer to GET_CAPABILITY. */
   readonly capability?: number;
+  /** Whether to execute it a second time, after a daemon died over it, is the same as to execute it once. */
+  readonly repeatable?: (body: Buffer) => boolean;
   /** The complete response. */
   readonly run: (session: ControlSession, body: Buffer) => Buffer | Promise<Buffer>;
 }
@@ -41,7 +43,7 @@ const MAX_LOCALITY = 4;
 /** Most bytes of one HASH_DATA; clients of swtpm send 4096 at a time. */
 const MAX_HASH_DATA = 0x10000;
 /** Most bytes of a state blob. */
-const MAX_STATE_BLOB = 0x1000000;
+export const MAX_STATE_BLOB = 0x1000000;
 /** GET_STATEBLOB, state flags: the blob is encrypted. */
 const STATE_ENCRYPTED = 2;
 
@@ -52,8 +54,13 @@ async function stop({ link }: ControlSession): Promise<Buffer> {
 
 const DELETE_VOLATILE = 1;
 
+function deletesVolatile(body: Buffer): boolean {
+  return (body.readUInt32BE(0) & DELETE_VOLATILE) !== 0;
+}
+
 async function init({ link }: ControlSession, body: Buffer): Promise<Buffer> {
-  await link.tpm.init((body.readUInt32BE(0) & DELETE_VOLATILE) !== 0);
+  await link.tpm.init(deletesVolatile(body));
+  link.incoming = false;
   return controlResult(success);
 }
 
@@ -99,6 +106,7 @@ async function setStateBlob({ link }: ControlSession, body: Buffer): Promise<Buf
   if (part === undefined) return controlResult(badParameter);
   try {
     await link.tpm.setState(part, body.subarray(12));
+    link.incoming = true;
     return controlResult(success);
   } catch (error) {
     if (!(error instanceof StateRefused)) throw error;
@@ -120,9 +128,9 @@ function setBufferSize({ link }: ControlSession, body: Buffer): Buffer {
   const wanted = body.readUInt32BE(0);
   if (wanted !== 0) {
     if (link.tpm.powered) return controlResult(badOrdinal);
-    link.bufferSize = Math.min(Math.max(wanted, BUFFER_SIZE.min), BUFFER_SIZE.max);
+    link.tpm.bufferSize = Math.min(Math.max(wanted, BUFFER_SIZE.min), BUFFER_SIZE.max);
   }
-  return controlResult(success, uint32(link.bufferSize), uint32(BUFFER_SIZE.min), uint32(BUFFER_SIZE.max));
+  return controlResult(success, uint32(link.tpm.bufferSize), uint32(BUFFER_SIZE.min), uint32(BUFFER_SIZE.max));
 }
 
 const INFO_SPECIFICATION = 1n;
@@ -144,6 +152,8 @@ function getInfo({ link }: ControlSession, body: Buffer): Buffer {
   return controlResult(success, uint32(text.length), uint32(part.length), part);
 }
 
+const always = (): boolean => true;
+
 function getCapability(): Buffer {
   const response = Buffer.alloc(8);
   response.writeBigUInt64BE(CAPABILITIES);
@@ -152,18 +162,20 @@ function getCapability(): Buffer {
 
 /** The requests that are served. */
 export const CONTROL_COMMANDS: readonly ControlCommand[] = [
-  { number: 0x01, name: 'GET_CAPABILITY', body: 0, run: getCapability },
-  { number: 0x02, name: 'INIT', capability: 0, body: 4, run: init },
+  { number: 0x01, name: 'GET_CAPABILITY', body: 0, repeatable: always, run: getCapability },
+  { number: 0x02, name: 'INIT', capability: 0, body: 4, repeatable: (body) => !deletesVolatile(body), run: init },
   // It ends one machine's use of the TPM. swtpm itself ends; ours is there for the next one.
-  { number: 0x03, name: 'SHUTDOWN', capability: 1, body: 0, run: shutdown },
+  { number: 0x03, name: 'SHUTDOWN', capability: 1, body: 0, repeatable: always, run: shutdown },
   {
     number: 0x04,
     name: 'GET_TPMESTABLISHED',
     capability: 2,
     body: 0,
-    run: ({ link }) => controlResult(success, Buffer.from([link.tpm.established ? 1 : 0, 0, 0, 0])),
+    repeatable: always,
+    run: ({ link: { tpm } }) =>
+      tpm.powered ? controlResult(success, Buffer.from([tpm.established ? 1 : 0, 0, 0, 0])) : controlResult(badOrdinal),
   },
-  { number: 0x05, name: 'SET_LOCALITY', capability: 3, body: 1, padding: 3, run: setLocality },
+  { number: 0x05, name: 'SET_LOCALITY', capability: 3, body: 1, padding: 3, repeatable: always, run: setLocality },
   { number: 0x06, name: 'HASH_START', capability: 4, body: 0, run: powered(({ tpm }) => tpm.hashStart()) },
   {
     number: 0x07,
@@ -178,25 +190,27 @@ export const CONTROL_COMMANDS: readonly ControlCommand[] = [
     name: 'CANCEL_TPM_CMD',
     capability: 5,
     body: 0,
+    repeatable: always,
     run: ({ link }) => {
       link.tpm.cancel();
       return controlResult(success);
     },
   },
-  { number: 0x0a, name: 'STORE_VOLATILE', capability: 6, body: 0, run: powered(({ tpm }) => tpm.storeVolatile()) },
+  { number: 0x0a, name: 'STORE_VOLATILE', capability: 6, body: 0, repeatable: always, run: powered(({ tpm }) => tpm.storeVolatile()) },
   {
     number: 0x0b,
     name: 'RESET_TPMESTABLISHED',
     capability: 7,
     body: 1,
     padding: 3,
-    run: ({ link }, body) => controlResult(link.tpm.resetEstablished(body.readUInt8(0)) ? success : badLocality),
+    repeatable: always,
+    run: async ({ link }, body) => controlResult((await link.tpm.resetEstablished(body.readUInt8(0))) ? success : badLocality),
   },
-  { number: 0x0c, name: 'GET_STATEBLOB', capability: 8, body: 12, run: getStateBlob },
+  { number: 0x0c, name: 'GET_STATEBLOB', capability: 8, body: 12, repeatable: always, run: getStateBlob },
   { number: 0x0d, name: 'SET_STATEBLOB', capability: 9, body: 12, maxPayload: MAX_STATE_BLOB, run: setStateBlob },
-  { number: 0x0e, name: 'STOP', capability: 10, body: 0, run: stop },
+  { number: 0x0e, name: 'STOP', capability: 10, body: 0, repeatable: always, run: stop },
   // Flags: neither a file key nor a migration key of the kind that swtpm takes is in use.
-  { number: 0x0f, name: 'GET_CONFIG', capability: 11, body: 0, run: () => controlResult(success, uint32(0)) },
+  { number: 0x0f, name: 'GET_CONFIG', capability: 11, body: 0, repeatable: always, run: () => controlResult(success, uint32(0)) },
   {
     number: 0x10,
     name: 'SET_DATAFD',
@@ -204,10 +218,10 @@ export const CONTROL_COMMANDS: readonly ControlCommand[] = [
     body: 0,
     run: (session) => controlResult(ATTACHMENT_RESULT[session.attach()]),
   },
-  { number: 0x11, name: 'SET_BUFFERSIZE', capability: 13, body: 4, run: setBufferSize },
-  { number: 0x12, name: 'GET_INFO', capability: 14, body: 16, run: getInfo },
+  { number: 0x11, name: 'SET_BUFFERSIZE', capability: 13, body: 4, repeatable: always, run: setBufferSize },
+  { number: 0x12, name: 'GET_INFO', capability: 14, body: 16, repeatable: always, run: getInfo },
   // The state is the daemon's alone at all times: there is nothing to lock. Body: how often to try.
-  { number: 0x13, name: 'LOCK_STORAGE', capability: 16, body: 4, run: () => controlResult(success) },
+  { number: 0x13, name: 'LOCK_STORAGE', capability: 16, body: 4, repeatable: always, run: () => controlResult(success) },
 ];
 
 const byNumber = new Map(CONTROL_COMMANDS.map((command) => [command.number, command]));

@@ -1,29 +1,58 @@
 // One control connection: the descriptors that came on it, the machine behind it, the state blob that it reads.
-import { Socket } from 'node:net';
 import { closeFd } from '../native/index.js';
 import type { StatePart } from '../vtpm/guest-tpm.js';
-import type { Connection } from './connection.js';
+import type { Connection, Ending } from './connection.js';
 import type { GuestLink } from './guest-link.js';
 
 /** How {@link ControlSession.attach} went. */
 export type Attachment = 'attached' | 'no descriptor' | 'attached before';
 
+/** Has TPM commands on a descriptor served, which it takes over, and tells of each; undefined if it is no socket, or there are too many. */
+export type ServeData = (fd: number, onCommand: () => void) => Connection | undefined;
+
+const MACHINE = 0x100;
+const SHUT_DOWN = 0x200;
+
 /** What the requests of one control connection share. */
 export class ControlSession {
   readonly link: GuestLink;
+  /** Is told of a change of {@link note}. */
+  onNote: (note: number) => void = () => undefined;
   /** Came, and was not taken by a request yet. */
   private descriptor: number | undefined;
-  private readonly serveData: (socket: Socket, onCommand: () => void) => Connection | undefined;
-  private data: { readonly connection: Connection; open: boolean } | undefined;
+  private readonly serveData: ServeData;
+  /** A machine has the TPM, or had it on a data connection that is gone. */
+  private machine = false;
+  private data: Connection | undefined;
   /** The power was cycled since the machine last did something. */
   private shutDown = false;
   /** What GET_STATEBLOB is giving out, piece by piece. */
   private reading: { readonly part: StatePart; readonly blob: Buffer } | undefined;
 
-  /** @param serveData serves TPM commands on a socket and tells of each; undefined, and the socket closed, if there are too many */
-  constructor(link: GuestLink, serveData: (socket: Socket, onCommand: () => void) => Connection | undefined) {
+  constructor(link: GuestLink, serveData: ServeData) {
     this.link = link;
     this.serveData = serveData;
+  }
+
+  /** What another daemon has to know to go on with the session, apart from the data connection. The lowest 8 bits are not used. */
+  get note(): number {
+    return (this.machine ? MACHINE : 0) | (this.shutDown ? SHUT_DOWN : 0);
+  }
+
+  /** Whether a session with this note leaves a TPM that has to be power-cycled when it ends. */
+  static leavesTraces(note: number): boolean {
+    return (note & MACHINE) !== 0 && (note & SHUT_DOWN) === 0;
+  }
+
+  /** Goes on with the session of another daemon. `attach` serves its data connection, if that is still there. */
+  resume(note: number, attach: ((onCommand: () => void) => Connection | undefined) | undefined): void {
+    this.shutDown = (note & SHUT_DOWN) !== 0;
+    if ((note & MACHINE) === 0) return;
+    this.machine = true;
+    this.data = attach?.(() => {
+      this.begin();
+    });
+    this.link.turn.take(this);
   }
 
   /** Takes descriptors that have come with the bytes that come next. No request has more than one: only the last is kept. */
@@ -43,25 +72,21 @@ export class ControlSession {
       closeFd(fd);
       return 'attached before';
     }
-    const socket = socketOf(fd);
-    const connection =
-      socket &&
-      this.serveData(socket, () => {
-        this.begin();
-      });
-    if (connection === undefined) return 'no descriptor';
-    const data = { connection, open: true };
-    socket?.once('close', () => {
-      data.open = false;
+    const connection = this.serveData(fd, () => {
+      this.begin();
     });
-    this.data = data;
+    if (connection === undefined) return 'no descriptor';
+    this.data = connection;
+    this.machine = true;
     this.link.turn.take(this);
     return 'attached';
   }
 
   /** The machine does something: what it leaves behind has to be cleaned up again. */
   begin(): void {
+    if (!this.shutDown) return;
     this.shutDown = false;
+    this.onNote(this.note);
   }
 
   /** SHUTDOWN: the machine's use of the TPM ends. The next one finds the TPM as after power-on. */
@@ -70,15 +95,15 @@ export class ControlSession {
     this.shutDown = true;
   }
 
-  /** The connection has ended. `leave` is true if the TPM is to stay as it is, because it is going to be closed itself. */
-  async end(leave: boolean): Promise<void> {
+  /** The connection has ended. Only if it was the peer who ended it the TPM is made ready for the next one. */
+  async end(ending: Ending): Promise<void> {
     this.dropDescriptor();
     this.reading = undefined;
-    if (this.data === undefined) return;
+    if (!this.machine || ending === 'left') return;
     // Nobody waits for the answer of a command that runs.
-    if (this.data.open) this.link.tpm.cancel();
-    await this.data.connection.finish(0);
-    if (!leave && !this.shutDown) await this.powerCycle();
+    if (this.data?.open === true) this.link.tpm.cancel();
+    await this.data?.finish(0);
+    if (ending === 'peer' && !this.shutDown) await this.powerCycle();
     this.link.turn.release(this);
   }
 
@@ -100,15 +125,7 @@ export class ControlSession {
     if (link.tpm.powered) await link.tpm.powerOff();
     await link.tpm.powerOn();
     link.locality = 0;
-  }
-}
-
-/** A socket over a descriptor of a peer, which belongs to it from now on; undefined, and the descriptor closed, if it is none. */
-function socketOf(fd: number): Socket | undefined {
-  try {
-    return new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
-  } catch {
-    closeFd(fd);
-    return undefined;
+    link.incoming = false;
+    link.remember();
   }
 }

@@ -14,14 +14,18 @@ export interface BodySize {
 export interface ControlState {
   readonly bytes: Buffer;
   readonly padding: number;
+  /** Padding that was thrown away since the last request. */
+  readonly skipped: number;
 }
 
-export const noControl: ControlState = { bytes: Buffer.alloc(0), padding: 0 };
+export const noControl: ControlState = { bytes: Buffer.alloc(0), padding: 0, skipped: 0 };
 
 export interface ControlRequest {
   readonly number: number;
   /** Payload included. */
   readonly body: Buffer;
+  /** Bytes of the stream up to its end, from the end of the request before: padding of that one included. */
+  readonly size: number;
 }
 
 export interface ControlStep {
@@ -32,6 +36,8 @@ export interface ControlStep {
 }
 
 const NUMBER_SIZE = 4;
+/** Requests are numbered from 1 on. What is beyond this is not a request of a newer client either: the peer speaks something else. */
+const LAST_PLAUSIBLE = 0xff;
 const LENGTH_SIZE = 4;
 
 /** How many bytes the request at the beginning of `bytes` has, as far as that can be told by now. */
@@ -46,16 +52,17 @@ function requestSize(bytes: Buffer, size: BodySize | undefined): { end: number; 
 /**
  * Adds the next piece of the stream. The protocol has no length field: the number gives the length. Padding is told from the next
  * request by its number: no request has number 0. After a number that `sizeOf` does not know nothing can be told
- * apart any more, so it is reported with all that has come as its body.
+ * apart any more, so it is reported with all that has come as its body; the stream ends there if no client can mean it.
  */
 export function feedControl(state: ControlState, input: Buffer, sizeOf: (number: number) => BodySize | undefined): ControlStep {
   let bytes = state.bytes.length === 0 ? input : Buffer.concat([state.bytes, input]);
-  let { padding } = state;
+  let { padding, skipped } = state;
   const requests: ControlRequest[] = [];
   while (bytes.length >= NUMBER_SIZE) {
     const number = bytes.readUInt32BE(0);
     if (number === 0 && padding > 0) {
       bytes = bytes.subarray(padding);
+      skipped = padding;
       padding = 0;
       continue;
     }
@@ -65,11 +72,15 @@ export function feedControl(state: ControlState, input: Buffer, sizeOf: (number:
       return { state: noControl, requests, violation: `a control request says ${payload.toString()} bytes follow` };
     }
     if (bytes.length < end) break;
-    requests.push({ number, body: bytes.subarray(NUMBER_SIZE, end) });
+    requests.push({ number, body: bytes.subarray(NUMBER_SIZE, end), size: skipped + end });
+    if (size === undefined && number > LAST_PLAUSIBLE) {
+      return { state: noControl, requests, violation: `0x${number.toString(16)} is no control request` };
+    }
     bytes = bytes.subarray(end);
+    skipped = 0;
     padding = size?.padding ?? 0;
   }
-  return { state: { bytes: Buffer.from(bytes), padding }, requests };
+  return { state: { bytes: Buffer.from(bytes), padding, skipped }, requests };
 }
 
 /** Whether the client owes the rest of a request; padding that has come in part is not one. */

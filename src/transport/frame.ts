@@ -6,6 +6,13 @@ export const HEADER_SIZE = 10;
 const SIZE_OFFSET = 2;
 const SIZE_END = 6;
 
+/** A response of a header alone. */
+export function errorFrame(code: number): Buffer {
+  const frame = Buffer.from('80010000000a00000000', 'hex');
+  frame.writeUInt32BE(code, SIZE_END);
+  return frame;
+}
+
 /** Bytes of a command that is not complete yet; at most one command's. */
 export type FrameState = Buffer;
 

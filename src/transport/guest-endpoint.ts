@@ -1,16 +1,18 @@
 // All sockets of one guest.
 import { chmod, mkdir, rmdir } from 'node:fs/promises';
-import type { Socket } from 'node:net';
 import { join } from 'node:path';
+import { closeFd, shutdownSocket } from '../native/index.js';
 import type { GuestTpm, StatePart } from '../vtpm/guest-tpm.js';
-import { serveControl, serveData, type Connection } from './connection.js';
 import { ControlSession } from './control-session.js';
 import { ControlTurn } from './control-turn.js';
+import { DescriptorStore, type GuestDescriptors } from './descriptor-store.js';
+import { GuestCell } from './guest-cell.js';
+import { GuestConnections } from './guest-connections.js';
 import { BUFFER_SIZE, type GuestLink, type Rejection, type TpmDescription, type TransportLimits } from './guest-link.js';
+import { CELL_NAME, listenerName, numberIn, sortKept, type ConnectionKind, type KeptGuest } from './kept-connections.js';
 import type { LinePlace } from './line.js';
 import { LineServer, type LineView } from './line-server.js';
-import { listen, type Address, type Listener } from './listener.js';
-import { serveMssimCommands, serveMssimPlatform } from './mssim.js';
+import { listen, listensAt, type Address, type Listener } from './listener.js';
 import { DeviceServer } from './vtpmx.js';
 
 /** Where one guest is served, and by which rules. */
@@ -30,6 +32,10 @@ export interface EndpointOptions {
   readonly lines?: readonly LinePlace[] | undefined;
   /** A line was opened, went away, or cannot be opened; nobody is told by default. */
   readonly onLineChange?: (view: LineView) => void;
+  /** What the service manager keeps of the guest for the next daemon, and kept of the last; nothing by default. */
+  readonly descriptors?: GuestDescriptors | undefined;
+  /** A kept descriptor was of no use and is closed; nobody is told by default. */
+  readonly onDropped?: (name: string, reason: string) => void;
   readonly onRejection: (reason: Rejection) => void;
   /** A state blob was not taken; nobody is told by default. */
   readonly onRefusedState?: (part: StatePart, reason: string) => void;
@@ -37,8 +43,6 @@ export interface EndpointOptions {
 }
 
 const TCP_HOST = '127.0.0.1';
-/** What is spoken at an address: TPM commands, control requests (over UNIX sockets with descriptors beside them), the simulator's ports. */
-type Protocol = 'data' | 'control' | 'control with descriptors' | 'mssim commands' | 'mssim platform';
 
 /** Path of the data socket in a guest's directory; the control channel is at the same path plus `.ctrl`. */
 export function dataSocketPath(directory: string): string {
@@ -47,53 +51,70 @@ export function dataSocketPath(directory: string): string {
 
 /** All ways to one guest: sockets, lines, a device. */
 export class GuestEndpoint {
-  private readonly listeners: Listener[] = [];
-  private readonly connections = new Set<Connection>();
+  private readonly listeners: { readonly name: string; readonly listener: Listener }[] = [];
+  private readonly connections: GuestConnections;
+  private readonly cell: GuestCell | undefined;
+  private readonly link: GuestLink;
+  private readonly descriptors: GuestDescriptors;
   private lines: readonly LineServer[] = [];
   private device: DeviceServer | undefined;
 
   private constructor(
-    private readonly directory: string,
-    private readonly link: GuestLink,
-  ) {}
-
-  /** Listens on all addresses or none. Rejects with a {@link Failure} that names the address. */
-  static async open(options: EndpointOptions): Promise<GuestEndpoint> {
+    private readonly options: EndpointOptions,
+    private readonly kept: KeptGuest,
+    descriptors: GuestDescriptors,
+  ) {
     const { name, tpm, description, limits, onRejection, onDefect, onRefusedState = (): void => undefined } = options;
-    const link: GuestLink = {
+    this.descriptors = descriptors;
+    const cell = GuestCell.open(kept.cell, descriptors);
+    this.cell = cell;
+    const earlier = cell?.read();
+    tpm.bufferSize = earlier?.bufferSize ?? BUFFER_SIZE.max;
+    this.link = {
       name,
       tpm,
       description,
       limits,
-      locality: 0,
-      bufferSize: BUFFER_SIZE.max,
+      locality: earlier?.locality ?? 0,
+      incoming: false,
       turn: new ControlTurn(),
+      remember: () => cell?.write(this.link),
       onRejection,
       onRefusedState,
       onDefect,
     };
-    const endpoint = new GuestEndpoint(options.directory, link);
+    this.connections = new GuestConnections(this.link, descriptors);
+  }
+
+  /**
+   * Listens on all addresses or none, and goes on with the connections that another daemon left. Rejects with a {@link Failure} that names
+   * the address.
+   */
+  static async open(options: EndpointOptions): Promise<GuestEndpoint> {
+    const { descriptors = DescriptorStore.none().of(options.name), onDropped = (): void => undefined } = options;
+    const dropped = (name: string, reason: string): void => {
+      descriptors.remove(name);
+      onDropped(name, reason);
+    };
+    const kept = sortKept(descriptors.take(), dropped);
+    const endpoint = new GuestEndpoint(options, kept, descriptors);
     try {
       await mkdir(options.directory, { recursive: true, mode: 0o700 });
       await chmod(options.directory, 0o700);
-      for (const [address, protocol] of addresses(options)) {
-        const accept = (socket: Socket): void => {
-          endpoint.accept(socket, protocol);
-        };
-        endpoint.listeners.push(await listen(address, accept, protocol === 'control with descriptors'));
-      }
+      await endpoint.listen(dropped);
+      await endpoint.takeOver(dropped);
     } catch (error) {
       await endpoint.close(0);
       throw error;
     }
     const { lines = [], onLineChange = (): void => undefined } = options;
-    endpoint.lines = lines.map((place) => new LineServer(place, link, onLineChange));
+    endpoint.lines = lines.map((place) => new LineServer(place, endpoint.link, onLineChange));
     return endpoint;
   }
 
   /** Number of connections at the moment. */
   get connectionCount(): number {
-    return this.connections.size;
+    return this.connections.count;
   }
 
   /** The locality of the next command. */
@@ -114,49 +135,88 @@ export class GuestEndpoint {
     void device.ended.then(onEnd);
   }
 
+  /** Takes the device away, if there is one. */
+  async endDevice(): Promise<void> {
+    await this.device?.close(0);
+    this.device = undefined;
+  }
+
   /** Accepts nothing more, lets running commands end (at most `grace` milliseconds), removes the sockets. */
   async close(grace: number): Promise<void> {
-    for (const listener of this.listeners) listener.close();
-    await Promise.all([
-      ...[...this.connections].map((connection) => connection.finish(grace)),
-      ...this.lines.map((line) => line.close(grace)),
-      this.device?.close(grace),
-    ]);
+    for (const { name, listener } of this.listeners) {
+      listener.close();
+      this.descriptors.remove(name);
+    }
+    await Promise.all([this.connections.finish(grace), this.closeRest(grace)]);
+    if (this.cell !== undefined) this.descriptors.remove(CELL_NAME);
+    this.cell?.close();
     // Closing a listener removes its socket; what somebody else put into the directory stays.
-    await rmdir(this.directory).catch(() => undefined);
+    await rmdir(this.options.directory).catch(() => undefined);
   }
 
-  private accept(socket: Socket, protocol: Protocol): void {
-    const serve = { data: serveData, 'mssim commands': serveMssimCommands, 'mssim platform': serveMssimPlatform };
-    if (protocol === 'data' || protocol === 'mssim commands' || protocol === 'mssim platform') {
-      this.add(socket, () => serve[protocol](socket, this.link));
+  /** As {@link close}, but for the peers of the sockets nothing happens: the next daemon goes on. */
+  async leave(grace: number): Promise<void> {
+    for (const { listener } of this.listeners) listener.leave();
+    await Promise.all([this.connections.leave(grace), this.closeRest(grace)]);
+    this.cell?.close();
+  }
+
+  private async closeRest(grace: number): Promise<void> {
+    await Promise.all([...this.lines.map((line) => line.close(grace)), this.device?.close(grace)]);
+  }
+
+  private async listen(onDropped: (name: string, reason: string) => void): Promise<void> {
+    const unused = new Set(this.kept.listeners);
+    for (const [address, kind] of addresses(this.options)) {
+      const accept = (fd: number): void => {
+        this.connections.accept(fd, kind);
+      };
+      let found;
+      for (const each of unused) if (found === undefined && (await listensAt(each.socket, address))) found = each;
+      if (found === undefined) {
+        const listener = await listen(address, accept);
+        const name = listenerName(this.descriptors.number(Math.max(0, ...this.kept.listeners.map((each) => numberIn(each.name)))));
+        this.listeners.push({ name, listener });
+        this.descriptors.put(name, [listener.fd]);
+      } else {
+        unused.delete(found);
+        this.listeners.push({ name: found.name, listener: await listen(address, accept, found.fd) });
+      }
+    }
+    for (const { name, fd } of unused) {
+      closeFd(fd);
+      onDropped(name, 'the guest does not listen there');
+    }
+  }
+
+  /** Brings the TPM to where the machine had it, then answers. */
+  private async takeOver(onDropped: (name: string, reason: string) => void): Promise<void> {
+    const { link, kept } = this;
+    const before = this.cell?.read();
+    // The machine ended while no daemon was there, or state that was put in has been lost.
+    const ended = kept.lostControls.some((note) => ControlSession.leavesTraces(note)) || before?.incoming === true;
+    if ((ended || before?.off === true) && link.tpm.powered) await link.tpm.powerOff();
+    if (ended) {
+      await link.tpm.powerOn();
+      link.locality = 0;
+    }
+    link.remember();
+    if (before?.incoming !== true) {
+      this.connections.takeOver(kept.connections, onDropped);
       return;
     }
-    const session = new ControlSession(this.link, (dataSocket, onCommand) =>
-      this.add(dataSocket, () => serveData(dataSocket, this.link, onCommand)),
-    );
-    this.add(socket, () => serveControl(socket, session, protocol === 'control with descriptors'));
-  }
-
-  /** Has a connection served; undefined, and closed, if there are too many. */
-  private add(socket: Socket, serve: () => Connection): Connection | undefined {
-    // What an error means for the connection is seen where it is read and written.
-    socket.on('error', () => undefined);
-    if (this.connections.size >= this.link.limits.maxConnections) {
-      this.link.onRejection('too_many');
-      socket.destroy();
-      return undefined;
+    for (const { name, fd, ledger } of kept.connections) {
+      shutdownSocket(fd);
+      closeFd(fd);
+      ledger.close();
+      onDropped(name, 'state was being put into the TPM');
     }
-    const connection = serve();
-    this.connections.add(connection);
-    socket.once('close', () => this.connections.delete(connection));
-    return connection;
   }
 }
 
-function addresses({ directory, tcpPort, mssimPort }: EndpointOptions): [Address, Protocol][] {
+function addresses({ directory, tcpPort, mssimPort }: EndpointOptions): [Address, ConnectionKind][] {
   const path = dataSocketPath(directory);
-  const onLoopback = (port: number | undefined, first: Protocol, second: Protocol): [Address, Protocol][] =>
+  const onLoopback = (port: number | undefined, first: ConnectionKind, second: ConnectionKind): [Address, ConnectionKind][] =>
     port === undefined
       ? []
       : [
@@ -164,9 +224,9 @@ function addresses({ directory, tcpPort, mssimPort }: EndpointOptions): [Address
           [{ host: TCP_HOST, port }, first],
         ];
   return [
-    [{ path: `${path}.ctrl` }, 'control with descriptors'],
+    [{ path: `${path}.ctrl` }, 'fdcontrol'],
     [{ path }, 'data'],
     ...onLoopback(tcpPort, 'data', 'control'),
-    ...onLoopback(mssimPort, 'mssim commands', 'mssim platform'),
+    ...onLoopback(mssimPort, 'mssim', 'platform'),
   ];
 }

@@ -40,9 +40,11 @@ export interface GuestLink {
   readonly limits: TransportLimits;
   /** Set by SET_LOCALITY; the locality of the commands that follow. */
   locality: number;
-  /** Set by SET_BUFFERSIZE. */
-  bufferSize: number;
+  /** State was put into the TPM and waits for INIT. */
+  incoming: boolean;
   readonly turn: ControlTurn;
+  /** Keeps for another daemon what a request may have changed of the above, and whether the TPM has power. */
+  readonly remember: () => void;
   readonly onRejection: (reason: Rejection) => void;
   /** A state blob was not taken. */
   readonly onRefusedState: (part: StatePart, reason: string) => void;

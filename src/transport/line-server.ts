@@ -102,12 +102,12 @@ export class LineServer {
     let served = false;
     this.answers = [];
     for (;;) {
-      const input = await (state.bytes.length > 0 ? orSilence(reading) : reading);
+      const input = await (state.bytes.length > 0 ? orSilence(reading, state.since + LINE_GAP_MS - performance.now()) : reading);
       if (input === undefined || this.closing()) return served;
       served = true;
       const step = input === 'silence' ? expireLine(state, performance.now()) : feedLine(state, input, performance.now());
       if (!(await this.answer(line, step)) || this.closing()) return served;
-      state = touchLine(step.state, performance.now());
+      state = step.frames.length > 0 ? touchLine(step.state, performance.now()) : step.state;
       if (input !== 'silence') reading = line.read();
     }
   }
@@ -156,12 +156,12 @@ export class LineServer {
   }
 }
 
-/** What is read, or `silence` if nothing comes for {@link LINE_GAP_MS}. */
-function orSilence(reading: Promise<Buffer | undefined>): Promise<Buffer | undefined | 'silence'> {
+/** What is read, or `silence` if nothing comes for about this time: a timer may run out a little early. */
+function orSilence(reading: Promise<Buffer | undefined>, milliseconds: number): Promise<Buffer | undefined | 'silence'> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       resolve('silence');
-    }, LINE_GAP_MS);
+    }, milliseconds);
     reading.then(resolve, reject).finally(() => {
       clearTimeout(timer);
     });

@@ -62,7 +62,8 @@ export interface MssimStep {
   readonly end?: boolean;
 }
 
-const NUMBER_SIZE = 4;
+/** Size of a request's number. */
+export const NUMBER_SIZE = 4;
 
 /** Adds the next piece of the stream of a port that knows the requests `serves`. */
 export function feedMssim(state: MssimState, input: Buffer, serves: (number: number) => boolean): MssimStep {

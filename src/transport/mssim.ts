@@ -1,14 +1,16 @@
 // Microsoft's TPM simulator, TpmTcpProtocol.h: its command port and its platform port. Integers are big-endian.
-import type { Socket } from 'node:net';
 import { quickAck } from '../native/index.js';
 import { TPM_RC } from '../tpm/response-code.js';
-import { serve, type Connection } from './connection.js';
+import type { Channel } from './channel.js';
+import { interruptedCommand, serve, type Connection } from './connection.js';
+import { errorFrame } from './frame.js';
 import type { GuestLink } from './guest-link.js';
-import { feedMssim, MSSIM, noMssim, type MssimRequest } from './mssim-stream.js';
+import { feedMssim, MSSIM, noMssim, NUMBER_SIZE, type MssimRequest } from './mssim-stream.js';
 
 /** What a request is answered; undefined: nothing at all. */
 type Answer = Buffer | undefined | Promise<Buffer | undefined>;
-type Requests = ReadonlyMap<number, (link: GuestLink, request: MssimRequest) => Answer>;
+type Run = (link: GuestLink, request: MssimRequest, token: number) => Answer;
+type Requests = ReadonlyMap<number, Run>;
 
 /** tpmInRawMode: no resource manager stands before the TPM. */
 const END_POINT = { platformAvailable: 0x01, inRawMode: 0x04, supportsPhysicalPresence: 0x08 } as const;
@@ -31,13 +33,9 @@ function counted(bytes: Buffer): Buffer {
   return Buffer.concat([uint32(bytes.length), bytes, done]);
 }
 
-function errorFrame(code: number): Buffer {
-  return Buffer.concat([Buffer.from('80010000000a', 'hex'), uint32(code)]);
-}
-
-async function sendCommand({ tpm }: GuestLink, { head, data }: MssimRequest): Promise<Buffer> {
+async function sendCommand({ tpm }: GuestLink, { head, data }: MssimRequest, token: number): Promise<Buffer> {
   const locality = head.readUInt8(0);
-  return counted(locality > MAX_LOCALITY ? errorFrame(TPM_RC.LOCALITY) : await tpm.execute(data, locality));
+  return counted(locality > MAX_LOCALITY ? errorFrame(TPM_RC.LOCALITY) : await tpm.execute(data, locality, token));
 }
 
 function handshake(_link: GuestLink, { head }: MssimRequest): Buffer {
@@ -89,13 +87,9 @@ const session = [
   [MSSIM.SIGNAL_HASH_END, whilePowered(({ tpm }) => tpm.hashEnd())],
 ] as const;
 
-const COMMAND_PORT: Requests = new Map<number, (link: GuestLink, request: MssimRequest) => Answer>([
-  ...session,
-  [MSSIM.SEND_COMMAND, sendCommand],
-  [MSSIM.REMOTE_HANDSHAKE, handshake],
-]);
+const COMMAND_PORT: Requests = new Map<number, Run>([...session, [MSSIM.SEND_COMMAND, sendCommand], [MSSIM.REMOTE_HANDSHAKE, handshake]]);
 
-const PLATFORM_PORT: Requests = new Map<number, (link: GuestLink, request: MssimRequest) => Answer>([
+const PLATFORM_PORT: Requests = new Map<number, Run>([
   ...session,
   [MSSIM.SIGNAL_POWER_ON, powerOn],
   [MSSIM.SIGNAL_POWER_OFF, powerOff],
@@ -119,34 +113,42 @@ const PLATFORM_PORT: Requests = new Map<number, (link: GuestLink, request: Mssim
   [MSSIM.ACT_GET_SIGNALED, () => Buffer.concat([uint32(0), done])],
 ]);
 
-/** Serves the command port on `socket`, which must be half-open capable. */
-export function serveMssimCommands(socket: Socket, link: GuestLink): Connection {
-  return serveRequests(socket, link, COMMAND_PORT);
+/** Serves the command port. */
+export function serveMssimCommands(channel: Channel, link: GuestLink): Connection {
+  return serveRequests(channel, link, COMMAND_PORT);
 }
 
-/** Serves the platform port on `socket`, which must be half-open capable. */
-export function serveMssimPlatform(socket: Socket, link: GuestLink): Connection {
-  return serveRequests(socket, link, PLATFORM_PORT);
+/** Serves the platform port. */
+export function serveMssimPlatform(channel: Channel, link: GuestLink): Connection {
+  return serveRequests(channel, link, PLATFORM_PORT);
 }
 
-function serveRequests(socket: Socket, link: GuestLink, requests: Requests): Connection {
+/** Requests that may not be executed twice. */
+const ONCE: ReadonlySet<number> = new Set([MSSIM.SIGNAL_HASH_START, MSSIM.SIGNAL_HASH_DATA, MSSIM.SIGNAL_HASH_END]);
+
+function interrupted(link: GuestLink, { number }: MssimRequest, token: number): Buffer | undefined {
+  if (number === MSSIM.SEND_COMMAND) return counted(interruptedCommand(link, token));
+  return ONCE.has(number) ? refused : undefined;
+}
+
+function serveRequests(channel: Channel, link: GuestLink, requests: Requests): Connection {
   let state = noMssim;
-  return serve<MssimRequest>(socket, link, {
+  return serve<MssimRequest>(channel, link, {
     feed: (input) => {
       const step = feedMssim(state, input, (number) => requests.has(number));
       state = step.state;
       // tpm2-tss sends a command in two pieces: its kernel keeps the second one until the first is acknowledged, 40 ms later.
-      if (state.length > 0) acknowledgeNow(socket);
+      if (state.length > 0 && !channel.closed) quickAck(channel.fd);
       return { ...step, partial: state.length > 0 };
     },
-    answer: async (request) => {
+    sizeOf: ({ head, data }) => NUMBER_SIZE + head.length + data.length,
+    answer: async (request, token) => {
       const run = requests.get(request.number);
-      return run === undefined ? refused : ((await run(link, request)) ?? Buffer.alloc(0));
+      if (run === undefined) return refused;
+      const answer = (await run(link, request, token)) ?? Buffer.alloc(0);
+      link.remember();
+      return answer;
     },
+    interrupted: (request, token) => interrupted(link, request, token),
   });
-}
-
-function acknowledgeNow(socket: Socket): void {
-  const { _handle: handle } = socket as unknown as { _handle?: { fd?: number } | null };
-  if (handle?.fd !== undefined && handle.fd >= 0) quickAck(handle.fd);
 }

@@ -1,6 +1,9 @@
 import net from 'node:net';
 import type { Endpoint } from './swtpm.js';
 
+/** The peer has closed the connection instead of answering. */
+export class PeerClosed extends Error {}
+
 /** One connection on which requests and answers alternate. */
 export class Exchange {
   private readonly socket: net.Socket;
@@ -22,7 +25,7 @@ export class Exchange {
     });
     this.socket.on('error', () => undefined);
     this.socket.on('close', () => {
-      this.waiter?.reject(new Error('the peer closed the connection'));
+      this.waiter?.reject(new PeerClosed('the peer closed the connection'));
     });
   }
 

@@ -5,6 +5,7 @@ import { KeyManagement } from '../../src/keys/key-management.js';
 import { SoftwareEngine } from '../../src/keys/software.js';
 import type { GuestProviders } from '../../src/properties/guest-providers.js';
 import type { GuestRecords, RecordChanges } from '../../src/store/guest-records.js';
+import type { VolatileJournal } from '../../src/store/volatile-journal.js';
 import { TPM_SU } from '../../src/tpm/constants/index.js';
 import { Startup } from '../../src/tpm/commands/index.js';
 import { describeResponseCode } from '../../src/tpm/response-code.js';
@@ -58,6 +59,8 @@ export interface TestTpmOptions {
   readonly startup?: boolean;
   /** What drives its PCRs; default: `digest` alone. */
   readonly properties?: GuestProviders;
+  /** Where its volatile state outlives it. */
+  readonly journal?: VolatileJournal;
 }
 
 /** A vTPM and what it stands on. */
@@ -86,7 +89,13 @@ export async function openTestTpm(options: TestTpmOptions = {}): Promise<TestTpm
     },
   };
   const tpm = await VTpm.open(
-    { records: options.store ?? records, keys, limits: { ...defaultLimits, ...options.limits }, properties: options.properties },
+    {
+      records: options.store ?? records,
+      keys,
+      limits: { ...defaultLimits, ...options.limits },
+      properties: options.properties,
+      journal: options.journal,
+    },
     options.account ?? new Account('test'),
     observer,
   );

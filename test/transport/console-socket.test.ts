@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { LINE_GAP_MS } from '../../src/transport/resync.js';
 import { LineServer } from '../../src/transport/line-server.js';
 import { consoleSocket } from '../../src/transport/socket-line.js';
 import { commandOf, EchoTpm } from './echo-tpm.js';
@@ -91,6 +92,29 @@ describe('a console that is a UNIX socket', () => {
       if (server.view().open) console.write(Buffer.alloc(0));
     }
     assert.equal(console.connections, 1);
+  });
+
+  it('takes half a command for noise after 2 seconds, each time', async () => {
+    // A timer may run out a fraction of a millisecond early: of many, some do.
+    const paths = Array.from({ length: 60 }, (_, i) => join(root, `quiet${i.toString()}`));
+    const consoles = await Promise.all(paths.map((at) => Console.listen(at)));
+    const servers = paths.map((at) => new LineServer(consoleSocket(at), link, () => undefined));
+    try {
+      await until(() => servers.every((quiet) => quiet.view().open));
+      for (const [i, quiet] of consoles.entries()) {
+        quiet.write(Buffer.from('80010000000c0000017b', 'hex'));
+        // At another part of a millisecond each.
+        await new Promise((resolve) => setTimeout(resolve, i % 3));
+      }
+      await sleep(LINE_GAP_MS + 500);
+      const command = commandOf(Buffer.from('after'));
+      for (const quiet of consoles) quiet.write(command);
+      await until(() => consoles.every((quiet) => quiet.received.length >= command.length));
+      for (const quiet of consoles) assert.deepEqual(quiet.received, command);
+    } finally {
+      await Promise.all(servers.map((quiet) => quiet.close(100)));
+      for (const quiet of consoles) quiet.close();
+    }
   });
 
   it('stays connected through garbage', async () => {

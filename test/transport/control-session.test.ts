@@ -118,7 +118,7 @@ describe('a control connection', () => {
     second.socket.write(Buffer.from('0000000e', 'hex'));
     await sleep(50);
     assert.equal(second.received.length, 0);
-    assert.equal(await first.ask('00000004', 8), '0000000000000000');
+    assert.equal(await first.ask('0000000f', 8), '0000000000000000');
     assert.deepEqual(tpm.log, []);
     first.socket.destroy();
     assert.equal((await second.take(4)).toString('hex'), '00000000');

@@ -66,11 +66,19 @@ describe('cutting the control channel into requests', () => {
   });
 
   it('gives up on what follows an unknown request', () => {
-    const step = feedControl(noControl, Buffer.from('0000000eff00000012345678', 'hex'), controlCommand);
-    assert.deepEqual(
-      step.requests.map(({ number }) => number),
-      [0x0e, 0xff000000],
-    );
-    assert.equal(step.state.bytes.length, 0);
+    for (const [unknown, ends] of [
+      ['00000014', false],
+      ['000000ff', false],
+      ['00000100', true],
+      ['ff000000', true],
+    ] as const) {
+      const step = feedControl(noControl, Buffer.from(`0000000e${unknown}12345678`, 'hex'), controlCommand);
+      assert.deepEqual(
+        step.requests.map(({ number }) => number),
+        [0x0e, Number.parseInt(unknown, 16)],
+      );
+      assert.equal(step.state.bytes.length, 0);
+      assert.equal(step.violation !== undefined, ends);
+    }
   });
 });

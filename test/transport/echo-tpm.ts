@@ -13,6 +13,7 @@ export function commandOf(body: Buffer): Buffer {
 
 export class EchoTpm implements GuestTpm {
   powered = false;
+  bufferSize = 4096;
   established = false;
   /** What happened, in order. */
   readonly log: string[] = [];
@@ -29,6 +30,10 @@ export class EchoTpm implements GuestTpm {
     });
     this.queue = result;
     return result;
+  }
+
+  answered(): undefined {
+    return undefined;
   }
 
   powerOn(): Promise<void> {
@@ -83,7 +88,7 @@ export class EchoTpm implements GuestTpm {
     this.log.push('cancel');
   }
 
-  resetEstablished(locality: number): boolean {
-    return locality === 3 || locality === 4;
+  resetEstablished(locality: number): Promise<boolean> {
+    return Promise.resolve(locality === 3 || locality === 4);
   }
 }

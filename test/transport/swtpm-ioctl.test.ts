@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { GuestEndpoint } from '../../src/transport/guest-endpoint.js';
 import { DEFAULT_LIMITS } from '../../src/transport/guest-link.js';
-import { PCR_Extend, PCR_Read, Startup } from '../../src/tpm/commands/index.js';
-import { TPM_ALG, TPM_SU } from '../../src/tpm/constants/index.js';
+import { GetCapability, PCR_Extend, PCR_Read, Startup } from '../../src/tpm/commands/index.js';
+import { TPM_ALG, TPM_CAP, TPM_PT, TPM_SU } from '../../src/tpm/constants/index.js';
 import { TPM_RC } from '../../src/tpm/response-code.js';
+import type { TPMS_TAGGED_PROPERTY } from '../../src/tpm/structures/index.js';
 import { codeOf, frame, parse } from '../support/frames.js';
 import { openTestTpm, type TestTpm } from '../support/vtpm.js';
 
@@ -72,6 +73,25 @@ describe('swtpm_ioctl', () => {
     assert.match(await ioctl('-b', '3000'), /3000/);
   });
 
+  it('-b: the guest is told what its interface can take', async () => {
+    const size = async (property: number): Promise<number | undefined> => {
+      const ask = frame(GetCapability, { capability: TPM_CAP.TPM_PROPERTIES, property, propertyCount: 1 });
+      const list = parse(GetCapability, await test.execute(ask)).out?.capabilityData.data as TPMS_TAGGED_PROPERTY[];
+      return list[0]?.value;
+    };
+    assert.equal(await size(TPM_PT.MAX_COMMAND_SIZE), 4096);
+    await ioctl('--stop');
+    await ioctl('-b', '4000');
+    await ioctl('-i');
+    await start();
+    assert.equal(await size(TPM_PT.MAX_COMMAND_SIZE), 4000);
+    assert.equal(await size(TPM_PT.MAX_RESPONSE_SIZE), 4000);
+    assert.equal(await size(TPM_PT.MAX_OBJECT_CONTEXT), 4000 - 28);
+    await ioctl('-i');
+    await start();
+    assert.equal(await size(TPM_PT.MAX_RESPONSE_SIZE), 4000);
+  });
+
   it('-i, --stop, -s: power', async () => {
     await test.execute(extend);
     await ioctl('-i');
@@ -108,6 +128,7 @@ describe('swtpm_ioctl', () => {
     assert.equal(await pcr(17), first);
     await ioctl('--stop');
     await refused('-h', 'launch');
+    await refused('-e');
   });
 
   it('-C: cancel', async () => {

@@ -1,6 +1,6 @@
 // What a transport gets of a guest, for tests of a transport alone.
 import { ControlTurn } from '../../src/transport/control-turn.js';
-import { BUFFER_SIZE, DEFAULT_LIMITS, type GuestLink, type Rejection, type TransportLimits } from '../../src/transport/guest-link.js';
+import { DEFAULT_LIMITS, type GuestLink, type Rejection, type TransportLimits } from '../../src/transport/guest-link.js';
 import type { GuestTpm } from '../../src/vtpm/guest-tpm.js';
 
 export interface TestLink extends GuestLink {
@@ -17,8 +17,9 @@ export function testLink(tpm: GuestTpm, limits: Partial<TransportLimits> = {}): 
     description: { revision: 159, manufacturer: 'TEST', firmwareVersion: 0x10002, model: 'm' },
     limits: { ...DEFAULT_LIMITS, ...limits },
     locality: 0,
-    bufferSize: BUFFER_SIZE.max,
+    incoming: false,
     turn: new ControlTurn(),
+    remember: () => undefined,
     rejections,
     defects,
     onRejection: (reason) => {

@@ -1,0 +1,89 @@
+// A connection's descriptor and its ledger: bytes in and out that are not lost when another process takes over.
+import { closeFd, describeSocket, DescriptorWatch, Ledger, shutdownSocket, type LedgerSizes } from '../native/index.js';
+import { MAX_COMMAND_SIZE } from '../vtpm/guest-tpm.js';
+import { MAX_STATE_BLOB } from './control-commands.js';
+
+/** Room of connections that carry TPM commands, one of which the simulator's protocol wraps. */
+export const COMMAND_LEDGER: LedgerSizes = { input: 0x10000, response: 2 * MAX_COMMAND_SIZE };
+/** Room of control connections. What is not used takes no memory. */
+export const CONTROL_LEDGER: LedgerSizes = { input: MAX_STATE_BLOB + 0x10000, response: MAX_STATE_BLOB + 0x10000 };
+
+/** One connection. */
+export class Channel {
+  private readonly watch: DescriptorWatch;
+  private ended = false;
+
+  /** Takes `fd` and `ledger` over. Throws, with both closed, if `fd` is no connected stream socket. */
+  constructor(
+    fd: number,
+    readonly ledger: Ledger,
+  ) {
+    try {
+      const socket = describeSocket(fd);
+      if (socket?.stream !== true || socket.listening) throw new Error('the descriptor is no stream socket');
+      this.watch = new DescriptorWatch(fd);
+    } catch (error) {
+      ledger.close();
+      throw error;
+    } finally {
+      closeFd(fd);
+    }
+  }
+
+  get fd(): number {
+    return this.watch.fd;
+  }
+
+  get closed(): boolean {
+    return this.ended;
+  }
+
+  /**
+   * The next piece of input, with the descriptors beside it, which are the caller's; they are dropped unless asked for. Undefined when the
+   * peer has ended its side, or the channel is closed.
+   */
+  async receive(withDescriptors: boolean): Promise<{ data: Buffer; fds: readonly number[] } | undefined> {
+    while (!this.ended && (await this.watch.readable())) {
+      const received = this.ledger.receive(this.watch.fd, withDescriptors);
+      if (received === null) continue;
+      if (received.data.length > 0) return received;
+      received.fds.forEach(closeFd);
+      return undefined;
+    }
+    return undefined;
+  }
+
+  /** Sends what is left of the ledger's response; resolves when the kernel has taken it, the peer is gone or the channel is closed. */
+  async flush(): Promise<void> {
+    while (!this.ended) {
+      const left = this.sendSome();
+      if (left === 0) return;
+      if (left === undefined && !(await this.watch.writable())) return;
+    }
+  }
+
+  /** Bytes left; undefined when the kernel takes none now. */
+  private sendSome(): number | undefined {
+    try {
+      return this.ledger.send(this.watch.fd);
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return undefined;
+      throw error;
+    }
+  }
+
+  /** Ends the connection for its peer. What {@link flush} sent still arrives. Closing twice is one close. */
+  close(): void {
+    if (this.ended) return;
+    shutdownSocket(this.watch.fd);
+    this.leave();
+  }
+
+  /** Gives the connection up; whoever else has its descriptor goes on. The ledger stays as it is. */
+  leave(): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.watch.close();
+    this.ledger.close();
+  }
+}

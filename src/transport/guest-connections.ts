@@ -1,0 +1,141 @@
+// The connections of one guest: accepted, taken over from another daemon, ended or left to the next one.
+import { closeFd, Ledger, shutdownSocket } from '../native/index.js';
+import { Channel } from './channel.js';
+import { serveControl, serveData, type Connection } from './connection.js';
+import { ControlSession } from './control-session.js';
+import type { GuestDescriptors } from './descriptor-store.js';
+import type { GuestLink } from './guest-link.js';
+import { connectionName, ledgerSizes, type ConnectionKind, type KeptConnection } from './kept-connections.js';
+import { serveMssimCommands, serveMssimPlatform } from './mssim.js';
+
+type Serve = (channel: Channel) => Connection;
+
+/** All connections of one guest. */
+export class GuestConnections {
+  private readonly connections = new Set<Connection>();
+
+  constructor(
+    private readonly link: GuestLink,
+    private readonly descriptors: GuestDescriptors,
+  ) {}
+
+  /** Number of connections at the moment. */
+  get count(): number {
+    return this.connections.size;
+  }
+
+  /** Serves a connection that was accepted; `fd` is taken over, and closed if there are too many. */
+  accept(fd: number, kind: ConnectionKind): void {
+    const number = this.descriptors.number();
+    const serve = kind === 'control' || kind === 'fdcontrol' ? this.control(kind, number) : this.plain(kind);
+    this.open(fd, kind, connectionName(kind, number), serve);
+  }
+
+  /** Goes on with connections of another daemon. */
+  takeOver(kept: readonly KeptConnection[], onDropped: (name: string, reason: string) => void): void {
+    for (const { number } of kept) this.descriptors.number(number);
+    const owned = new Map<number, KeptConnection>();
+    for (const each of kept) if (each.owner !== undefined) owned.set(each.owner, each);
+    for (const each of kept) {
+      if (each.owner !== undefined) continue;
+      const { kind, number } = each;
+      if (kind !== 'control' && kind !== 'fdcontrol') {
+        this.resume(each, this.plain(kind), onDropped);
+        continue;
+      }
+      const data = owned.get(number);
+      owned.delete(number);
+      this.resume(each, this.control(kind, number, data, onDropped), onDropped);
+    }
+    for (const each of owned.values()) this.drop(each, 'its control connection is gone', onDropped);
+  }
+
+  /** Lets running commands end, at most `grace` milliseconds, and closes. */
+  async finish(grace: number): Promise<void> {
+    await Promise.all([...this.connections].map((connection) => connection.finish(grace)));
+  }
+
+  /** As {@link finish}, but the peers do not notice. */
+  async leave(grace: number): Promise<void> {
+    await Promise.all([...this.connections].map((connection) => connection.leave(grace)));
+  }
+
+  private plain(kind: 'data' | 'mssim' | 'platform'): Serve {
+    const serve = { data: serveData, mssim: serveMssimCommands, platform: serveMssimPlatform }[kind];
+    return (channel) => serve(channel, this.link);
+  }
+
+  /** @param data the data connection, if the session was another daemon's and had one */
+  private control(
+    kind: 'control' | 'fdcontrol',
+    number: number,
+    data?: KeptConnection,
+    onDropped: (name: string, reason: string) => void = () => undefined,
+  ): Serve {
+    return (channel) => {
+      const session = new ControlSession(this.link, (fd, onCommand) => {
+        const name = connectionName('data', this.descriptors.number(), number);
+        return this.open(fd, 'data', name, (dataChannel) => serveData(dataChannel, this.link, onCommand));
+      });
+      session.resume(
+        channel.ledger.note,
+        data && ((onCommand) => this.resume(data, (dataChannel) => serveData(dataChannel, this.link, onCommand), onDropped)),
+      );
+      return serveControl(channel, session, kind === 'fdcontrol');
+    };
+  }
+
+  /** Undefined, and closed, if there are too many, or it is no connection. */
+  private open(fd: number, kind: ConnectionKind, name: string, serve: Serve): Connection | undefined {
+    if (this.connections.size >= this.link.limits.maxConnections) {
+      this.link.onRejection('too_many');
+      closeFd(fd);
+      return undefined;
+    }
+    const channel = this.channel(fd, Ledger.create(ledgerSizes(kind), this.descriptors.available));
+    if (channel === undefined) return undefined;
+    const { fd: memory } = channel.ledger;
+    if (memory !== undefined) this.descriptors.put(name, [channel.fd, memory]);
+    return this.register(name, serve(channel));
+  }
+
+  private resume(kept: KeptConnection, serve: Serve, onDropped: (name: string, reason: string) => void): Connection | undefined {
+    if (this.connections.size >= this.link.limits.maxConnections) {
+      this.link.onRejection('too_many');
+      this.drop(kept, 'there are too many connections', onDropped);
+      return undefined;
+    }
+    const channel = this.channel(kept.fd, kept.ledger);
+    if (channel === undefined) {
+      this.descriptors.remove(kept.name);
+      onDropped(kept.name, 'it is not connected');
+      return undefined;
+    }
+    return this.register(kept.name, serve(channel));
+  }
+
+  private channel(fd: number, ledger: Ledger): Channel | undefined {
+    try {
+      return new Channel(fd, ledger);
+    } catch {
+      return undefined;
+    }
+  }
+
+  private register(name: string, connection: Connection): Connection {
+    this.connections.add(connection);
+    void connection.ended.then((ending) => {
+      this.connections.delete(connection);
+      if (ending !== 'left') this.descriptors.remove(name);
+    });
+    return connection;
+  }
+
+  private drop({ name, fd, ledger }: KeptConnection, reason: string, onDropped: (name: string, reason: string) => void): void {
+    shutdownSocket(fd);
+    closeFd(fd);
+    ledger.close();
+    this.descriptors.remove(name);
+    onDropped(name, reason);
+  }
+}
