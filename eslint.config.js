@@ -11,16 +11,18 @@ const layers = {
   keys: ['tpm', 'crypto', 'hardware'],
   properties: ['tpm', 'crypto'],
   policy: ['tpm', 'crypto', 'properties'],
+  attestation: ['tpm', 'crypto', 'properties'],
+  'guest-client': ['tpm', 'native', 'hardware'],
   vtpm: ['tpm', 'crypto', 'properties', 'keys', 'policy', 'store', 'hardware'],
   transport: ['tpm', 'native', 'vtpm'],
-  daemon: ['tpm', 'crypto', 'native', 'store', 'hardware', 'keys', 'properties', 'policy', 'vtpm', 'transport'],
-  cli: ['tpm', 'native', 'hardware', 'properties', 'daemon'],
+  daemon: ['tpm', 'crypto', 'native', 'store', 'hardware', 'keys', 'properties', 'policy', 'attestation', 'vtpm', 'transport'],
+  cli: ['tpm', 'native', 'hardware', 'properties', 'policy', 'attestation', 'guest-client', 'daemon'],
 };
 
 const zones = Object.entries(layers).map(([target, allowed]) => ({
   target: `./src/${target}`,
   from: './src',
-  except: ['./failure.ts', `./${target}`, ...allowed.map((name) => `./${name}`)],
+  except: ['./failure.ts', './settings-file.ts', `./${target}`, ...allowed.map((name) => `./${name}`)],
   message: `src/${target} may import ${allowed.length === 0 ? 'nothing of the other folders' : allowed.join(', ')}`,
 }));
 

@@ -47,6 +47,10 @@ export const statusAnswer = v.object({
   rollback: v.nullable(
     v.object({ whenDetected: v.string(), index: v.number(), counter: v.nullable(v.string()), renewed: v.nullable(v.string()) }),
   ),
+  properties: v.object({
+    statements: v.number(),
+    failures: v.array(v.object({ guest: v.string(), provider: v.string(), failures: v.number() })),
+  }),
   guests: v.object({ total: v.number(), running: v.number(), failed: v.number() }),
 });
 

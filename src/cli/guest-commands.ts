@@ -5,11 +5,13 @@ import { createInterface } from 'node:readline/promises';
 import { InvalidArgumentError, type Command } from 'commander';
 import { checkName } from '../daemon/guest-name.js';
 import { EXIT, Failure, reasonOf } from '../failure.js';
+import { parsePolicy } from '../policy/policy-file.js';
 import { guestAnswer, guestsAnswer, understand, type GuestAnswer } from './answers.js';
 import { guestPath } from './api-client.js';
 import { addAttachCommand } from './attach-command.js';
 import { addBackupCommands } from './backup-commands.js';
 import { clientContext, clientOptions, type ClientContext, type ClientOptions } from './client-command.js';
+import { addGuestPolicyCommand } from './guest-policy-command.js';
 import { table } from './output.js';
 
 /** Adds `guest` and its subcommands. */
@@ -31,6 +33,7 @@ export function addGuestCommands(program: Command): void {
   addLifeCycle(guest);
   addRemove(guest);
   addAttachCommand(guest);
+  addGuestPolicyCommand(guest);
   addBackupCommands(guest);
 }
 
@@ -61,6 +64,7 @@ function addCreate(guest: Command): void {
     .action(async (name: string, { policy, recoveryKey, start, tcp, mssim, serial, consoleSocket, ...options }: CreateOptions) => {
       checkName(name);
       const text = policy === undefined ? undefined : await readText('policy', policy);
+      if (policy !== undefined && text !== undefined) parsePolicy(policy, text);
       const key = recoveryKey === undefined ? undefined : await readText('recovery key', recoveryKey);
       const context = await clientContext(options);
       const wanted = { name, policy: text, recoveryKey: key, start, tcp, mssim, serial, consoleSockets: consoleSocket };
@@ -140,7 +144,7 @@ function show({ out, json }: ClientContext, guest: GuestAnswer): void {
 const LIFE_CYCLE = {
   start: 'open the TPM of a guest and power it on',
   stop: 'power the TPM of a guest off and close it',
-  reset: 'power-cycle the TPM of a running guest, as a reset of its machine does',
+  reset: 'power-cycle the TPM of a running guest, as a reset of its machine does, or start one without the volatile state that was refused',
 } as const;
 
 function addLifeCycle(guest: Command): void {

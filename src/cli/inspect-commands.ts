@@ -24,7 +24,7 @@ function addStatus(program: Command): void {
         out.json(answer);
         return;
       }
-      const { pid, started, stateDir, runDir, tpm, store, rollback, guests } = understand(statusAnswer, answer);
+      const { pid, started, stateDir, runDir, tpm, store, rollback, properties, guests } = understand(statusAnswer, answer);
       out.line(`daemon   process ${pid.toString()}, started ${started}`);
       out.line(`state    ${stateDir}${store.reason === null ? '' : ` (CANNOT BE WRITTEN: ${store.reason})`}`);
       out.line(`run      ${runDir}`);
@@ -34,6 +34,10 @@ function addStatus(program: Command): void {
       out.line(
         `rollback ${rollback === null ? 'NOT detected' : `detected by counter 0x${rollback.index.toString(16)}, then: ${rollback.whenDetected}`}`,
       );
+      out.line(`property ${properties.statements.toString()} statements`);
+      for (const { guest, provider, failures } of properties.failures) {
+        out.line(`         provider ${provider} FAILED ${failures.toString()} times for guest ${guest}`);
+      }
       out.line(`guests   ${guests.total.toString()}, ${guests.running.toString()} running, ${guests.failed.toString()} failed`);
     });
 }

@@ -19,7 +19,7 @@ export function addServeCommand(program: Command): void {
     .option('--debug', 'print a stack trace with an error')
     .addHelpText(
       'after',
-      '\nPrints "ready" on standard output when it serves; logs go to standard error. SIGTERM ends it in order.\n' +
+      '\nPrints "ready" on standard output when it serves; logs go to standard error. SIGTERM ends it in order, SIGHUP reads policy classes again.\n' +
         '\nExamples:\n  tpmux serve\n  tpmux serve --embedded-tpm --state-dir /tmp/t/state --run-dir /tmp/t/run\n',
     )
     .action(async (flags: ConfigFlags) => {
@@ -33,9 +33,14 @@ export function addServeCommand(program: Command): void {
           end.abort();
         });
       }
+      // Until the daemon has something to read again, and while it ends, the signal does nothing.
+      process.on('SIGHUP', () => undefined);
+      const onReload = (reload: () => void): void => {
+        process.on('SIGHUP', reload);
+      };
       const onReady = (): void => {
         process.stdout.write('ready\n');
       };
-      await runDaemon(config, { log: createLogger(config), onReady, end: end.signal });
+      await runDaemon(config, { log: createLogger(config), onReady, onReload, end: end.signal, environment: process.env });
     });
 }

@@ -7,7 +7,7 @@ import type { RandomBytes } from './random.js';
 
 const DEFAULT_EXPONENT = 65537;
 /** Key sizes in bits of software keys. */
-export const SOFTWARE_RSA_BITS: readonly number[] = [1024, 2048, 3072, 4096];
+export const SOFTWARE_RSA_BITS: readonly number[] = [1024, 2048, 3072];
 
 const generate = promisify(generateKeyPair);
 const isPrime = promisify(checkPrime);

@@ -1,19 +1,20 @@
 // How a guest is built from the chip: its keys, its engines, its TPM.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EXIT, Failure, reasonOf } from '../failure.js';
-import { Hardware } from '../hardware/hardware.js';
+import { Failure, reasonOf } from '../failure.js';
+import { Hardware, type OpenGuest } from '../hardware/hardware.js';
 import { readHostPcrs } from '../hardware/host-pcrs.js';
 import type { HostRecords } from '../hardware/host-keys.js';
 import { deriveBlobKey } from '../keys/blob.js';
 import { HardwareEngine } from '../keys/hardware-engine.js';
 import { KeyManagement } from '../keys/key-management.js';
 import { SoftwareEngine } from '../keys/software.js';
+import type { GuestPolicy } from '../policy/guest-policy.js';
+import { limitsOf, type LimitSection } from '../policy/limits.js';
 import type { HostStore } from '../store/host-store.js';
 import { StoreError } from '../store/store-error.js';
 import { hashName } from '../tpm/hash.js';
 import type { TpmDescription } from '../transport/guest-link.js';
 import { FIRMWARE_VERSION, MANUFACTURER, VENDOR_STRING } from '../vtpm/identity.js';
-import { defaultLimits } from '../vtpm/limits.js';
 import { VTpm } from '../vtpm/vtpm.js';
 import { checkChip } from './chip-checks.js';
 import { chipFailure, guestChipFailure } from './chip-failures.js';
@@ -68,9 +69,8 @@ export async function openChip(request: ChipRequest): Promise<OpenedChip> {
     const guard = await openRollbackGuard({ hardware, ownerAuth, store, config, log, onDetected: onRollback }).catch((error: unknown) => {
       throw error instanceof Failure ? error : chipFailure(tcti, error);
     });
-    if (properties?.needsHost === true) properties.host = { pcrs: await readHostPcrs(hardware) };
     return {
-      factory: new HardwareGuestFactory(hardware, log, guard, properties),
+      factory: new HardwareGuestFactory({ hardware, log, guard, properties, limits: config.limits }),
       view: chipView(request, hardware, guard),
       close: async () => {
         await guard?.close();
@@ -141,28 +141,39 @@ function readHostRecords(store: HostStore): HostRecords | undefined {
   }
 }
 
+interface FactoryParts {
+  readonly hardware: Hardware;
+  readonly log: Logger;
+  readonly guard: RollbackGuard | undefined;
+  readonly properties: PropertyService | undefined;
+  readonly limits: LimitSection;
+}
+
 /** Guests whose keys live in the chip. */
 class HardwareGuestFactory implements GuestFactory {
-  constructor(
-    private readonly hardware: Hardware,
-    private readonly log: Logger,
-    private readonly guard: RollbackGuard | undefined,
-    private readonly properties: PropertyService | undefined,
-  ) {}
+  private readonly hardware: Hardware;
+  private readonly log: Logger;
+  private readonly guard: RollbackGuard | undefined;
+  private readonly properties: PropertyService | undefined;
+  /** Limits of guests whose policies say nothing of them. */
+  private readonly limits: LimitSection;
 
-  checkPolicy(): void {
-    throw new Failure({
-      code: 'policy_unsupported',
-      what: "reading the guest's policy",
-      why: 'guest policies are not supported yet',
-      hint: 'create the guest without --policy',
-      exit: EXIT.unsupported,
-    });
+  constructor(parts: FactoryParts) {
+    this.hardware = parts.hardware;
+    this.log = parts.log;
+    this.guard = parts.guard;
+    this.properties = parts.properties;
+    this.limits = parts.limits;
   }
 
-  async provision(id: string): Promise<Buffer> {
+  async checkPolicy(name: string, policy: GuestPolicy): Promise<void> {
+    await this.learnHost(policy);
+    this.properties?.checkPolicy(name, policy);
+  }
+
+  async provision(id: string, policy: GuestPolicy): Promise<Buffer> {
     try {
-      return encodeIdentity(await this.hardware.createGuestIdentity(id));
+      return encodeIdentity(await this.hardware.createGuestIdentity(id, policy.keys.anchored.length > 0));
     } catch (error) {
       throw guestChipFailure("making the guest's keys", error);
     }
@@ -172,7 +183,7 @@ class HardwareGuestFactory implements GuestFactory {
     const opened = await this.hardware.openGuest(decodeIdentity(name, identity), name).catch((error: unknown) => {
       throw guestChipFailure(`opening guest ${name}`, error);
     });
-    await opened.chip.close();
+    await closeChips(opened);
     return opened.stateKey;
   }
 
@@ -180,19 +191,26 @@ class HardwareGuestFactory implements GuestFactory {
     await this.guard?.accept(id);
   }
 
-  async open({ id, name, identity, records }: GuestToOpen): Promise<OpenedGuest> {
-    const { stateKey, chip, account } = await this.hardware.openGuest(decodeIdentity(name, identity), name).catch((error: unknown) => {
-      throw guestChipFailure(`opening guest ${name}`, error);
-    });
+  async open({ id, name, identity, policy: first, records, journal: openJournal }: GuestToOpen): Promise<OpenedGuest> {
+    const { stateKey, chip, anchored, account } = await this.hardware
+      .openGuest(decodeIdentity(name, identity), name)
+      .catch((error: unknown) => {
+        throw guestChipFailure(`opening guest ${name}`, error);
+      });
+    let policy = first;
+    const journal = openJournal(stateKey);
     const close = async (): Promise<void> => {
+      journal.release();
       this.properties?.closeGuest(id);
-      await chip.close().finally(() => this.guard?.release(id));
+      await closeChips({ chip, anchored }).finally(() => this.guard?.release(id));
     };
     try {
       const keys = new KeyManagement({
         hardware: new HardwareEngine(chip, this.log),
+        anchored: anchored === undefined ? undefined : new HardwareEngine(anchored, this.log),
         software: new SoftwareEngine(),
         blobKey: deriveBlobKey(stateKey),
+        choose: (hierarchy, type) => policy.engineFor(hierarchy, type),
       });
       const observer = {
         failed: (what: string, error: unknown): void => {
@@ -201,13 +219,26 @@ class HardwareGuestFactory implements GuestFactory {
       };
       const numbered = records(stateKey);
       await this.guard?.admit(id, name, numbered);
-      const properties = this.properties?.openGuest({ id, name });
-      const tpm = await VTpm.open({ records: numbered, keys, limits: defaultLimits, guestId: id, properties }, account, observer);
+      await this.learnHost(policy);
+      const properties = this.properties?.openGuest({ id, name }, policy);
+      // The same object for good: what is in it changes with the policy.
+      const limits = { ...limitsOf(policy.limits, this.limits) };
+      const tpm = await VTpm.open({ records: numbered, journal, keys, limits, guestId: id, properties }, account, observer);
       return {
         tpm,
         description: DESCRIPTION,
         pcrs: () => readPcrs(tpm),
+        resume: () => tpm.resume(),
+        suspend: () => tpm.suspend(),
         pcrLog: () => tpm.pcrLog,
+        policy: () => policy,
+        setPolicy: (next) => {
+          this.properties?.changeGuest({ id, name }, next);
+          Object.assign(limits, limitsOf(next.limits, this.limits));
+          policy = next;
+        },
+        policyPending: () => properties?.pending ?? false,
+        providerFailures: () => properties?.failures ?? new Map<string, number>(),
         counters: () => account.counters(),
         close,
       };
@@ -218,6 +249,19 @@ class HardwareGuestFactory implements GuestFactory {
       stateKey.fill(0);
     }
   }
+
+  private async learnHost(policy: GuestPolicy): Promise<void> {
+    await this.properties
+      ?.learnHost(policy, () => readHostPcrs(this.hardware))
+      .catch((error: unknown) => {
+        throw guestChipFailure("reading the host's PCRs", error);
+      });
+  }
+}
+
+/** Closes all that a guest has in the chip. */
+async function closeChips({ chip, anchored }: Pick<OpenGuest, 'chip' | 'anchored'>): Promise<void> {
+  await chip.close().finally(() => anchored?.close());
 }
 
 function readPcrs(tpm: VTpm): PcrBank[] {

@@ -2,8 +2,11 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import * as v from 'valibot';
-import { parse, YAMLParseError } from 'yaml';
-import { EXIT, Failure, reasonOf, systemCode } from '../failure.js';
+import { reasonOf, systemCode } from '../failure.js';
+import { limitSection, type LimitSection } from '../policy/limits.js';
+import { isClassName } from '../policy/policy-file.js';
+import { parseSettings, settingsFailure, type SettingsFile } from '../settings-file.js';
+import { DEFAULT_POLICY_DIRECTORY } from './policy-service.js';
 import { propertySection, type PropertySection } from './property-settings.js';
 
 export const DEFAULT_CONFIG_FILE = '/etc/tpmux/tpmux.yaml';
@@ -49,6 +52,13 @@ const configFile = v.strictObject({
     }),
   ),
   properties: v.optional(propertySection),
+  policies: v.optional(
+    v.strictObject({
+      directory: v.optional(text),
+      default: v.optional(v.pipe(text, v.check(isClassName, 'Expected the name of a class: a-z, 0-9, dot, underscore and hyphen'))),
+    }),
+  ),
+  limits: v.optional(limitSection),
   log: v.optional(v.strictObject({ level: v.optional(v.picklist(LOG_LEVELS)), format: v.optional(v.picklist(LOG_FORMATS)) })),
   connections: v.optional(
     v.strictObject({
@@ -89,6 +99,12 @@ export interface Config {
   readonly counterInterval: number;
   /** Property providers, packages and trusted issuers. */
   readonly properties: PropertySection;
+  /** Directory of policy classes. */
+  readonly policyDirectory: string;
+  /** Class of guests that are created without a policy. */
+  readonly defaultPolicy: string | undefined;
+  /** Limits of guests whose policies say nothing of them. */
+  readonly limits: LimitSection;
   readonly logLevel: (typeof LOG_LEVELS)[number];
   readonly logFormat: (typeof LOG_FORMATS)[number];
   readonly maxConnections: number;
@@ -132,6 +148,9 @@ export async function loadConfig(flags: ConfigFlags, environment: NodeJS.Process
     counterIndex: file.rollback?.['counter-index'],
     counterInterval: (file.rollback?.interval ?? 6) * 3_600_000,
     properties: file.properties ?? {},
+    policyDirectory: resolve(file.policies?.directory ?? DEFAULT_POLICY_DIRECTORY),
+    defaultPolicy: file.policies?.default,
+    limits: file.limits ?? {},
     logLevel: flags.logLevel ?? file.log?.level ?? 'info',
     logFormat: flags.logFormat ?? file.log?.format ?? 'text',
     maxConnections: connections['max-per-guest'] ?? 32,
@@ -147,34 +166,20 @@ async function readConfigFile(path: string, required: boolean): Promise<ConfigFi
     content = await readFile(path, 'utf8');
   } catch (error) {
     if (!required && systemCode(error) === 'ENOENT') return {};
-    throw configFailure(path, reasonOf(error), 'name a file that can be read');
+    throw settingsFailure({ ...configSource(path), hint: 'name a file that can be read' }, reasonOf(error));
   }
   return parseConfig(path, content);
 }
 
 /** Reads a configuration: YAML, of which JSON is a part. `path` is for messages only. */
 export function parseConfig(path: string, content: string): ConfigFile {
-  let value: unknown;
-  try {
-    value = parse(content, { prettyErrors: true }) ?? {};
-  } catch (error) {
-    if (!(error instanceof YAMLParseError)) throw error;
-    const line = error.linePos?.[0].line.toString() ?? '?';
-    throw configFailure(path, `line ${line} is not YAML: ${error.message.split('\n')[0] ?? ''}`, 'correct the file');
-  }
-  if (Array.isArray(value)) throw configFailure(path, 'the file: Expected settings by name but received a list', 'correct the file');
-  const result = v.safeParse(configFile, value);
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  const place = v.getDotPath(issue) ?? 'the file';
-  const known = issue.type === 'strict_object' && issue.expected === 'never';
-  throw configFailure(
-    path,
-    known ? `${place}: there is no such setting` : `${place}: ${issue.message}`,
-    'the settings are described in docs/configuration.md',
-  );
+  return parseSettings(configFile, configSource(path), content);
 }
 
-function configFailure(path: string, why: string, hint: string): Failure {
-  return new Failure({ code: 'bad_config', what: `reading the configuration ${path}`, why, hint, exit: EXIT.usage });
+function configSource(path: string): SettingsFile {
+  return {
+    code: 'bad_config',
+    what: `reading the configuration ${path}`,
+    hint: 'the settings are described in docs/configuration.md',
+  };
 }

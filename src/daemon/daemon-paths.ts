@@ -16,6 +16,11 @@ export function damagedPath(stateDir: string): string {
   return join(stateDir, 'damaged');
 }
 
+/** Volatile state of guests that outlives the daemon, but not the host. */
+export function volatilePath(runDir: string): string {
+  return join(runDir, 'volatile');
+}
+
 /** The host's store. */
 export function storePath(stateDir: string): string {
   return join(stateDir, 'store');

@@ -3,19 +3,22 @@ import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { reasonOf } from '../failure.js';
 import { peerCredentials, sdNotify } from '../native/index.js';
+import { DescriptorStore } from '../transport/descriptor-store.js';
 import { lockDirectory } from '../store/directory-lock.js';
 import { HostStore } from '../store/host-store.js';
 import { openChip, type ChipRequest, type OpenedChip } from './assemble.js';
 import { AuditLog, type AuditHead } from './audit-log.js';
 import type { Config } from './config.js';
 import { ControlApi } from './control-api.js';
-import { auditLogPath, controlSocketPath, damagedPath, storePath } from './daemon-paths.js';
+import { auditLogPath, controlSocketPath, damagedPath, storePath, volatilePath } from './daemon-paths.js';
 import { EmbeddedTpm } from './embedded-tpm.js';
 import { GuestBackups } from './guest-backups.js';
+import { readBootId } from './guest-journal.js';
 import { GuestRegistry } from './guest-registry.js';
 import type { Logger } from './logger.js';
 import type { RollbackEvent } from './rollback-guard.js';
 import { createMetrics } from './metrics.js';
+import { PolicyService } from './policy-service.js';
 import { PropertyService } from './property-service.js';
 
 /** What a daemon is given from outside. */
@@ -23,8 +26,12 @@ export interface DaemonSurroundings {
   readonly log: Logger;
   /** Called once everything answers. */
   readonly onReady: () => void;
+  /** Takes what reads the policy classes again, to be called when somebody wants that. */
+  readonly onReload?: ((reload: () => void) => void) | undefined;
   /** Aborted when the daemon is to end. */
   readonly end: AbortSignal;
+  /** Where a service manager says how it is told things and what it kept (sd_notify(3), sd_listen_fds(3)); nobody by default. */
+  readonly environment?: NodeJS.ProcessEnv;
   /** How the chip is opened; default {@link openChip}. */
   readonly openChip?: (request: ChipRequest) => Promise<OpenedChip>;
 }
@@ -55,9 +62,10 @@ export async function runDaemon(config: Config, surroundings: DaemonSurroundings
 
 async function start(
   config: Config,
-  { log, onReady, openChip: open = openChip }: DaemonSurroundings,
+  { log, onReady, onReload, openChip: open = openChip, environment = {} }: DaemonSurroundings,
   onClose: (what: string, close: () => Promise<void>) => void,
 ): Promise<void> {
+  const descriptors = inheritDescriptors(environment, log);
   await mkdir(config.runDir, { recursive: true, mode: 0o700 });
   const lock = await lockDirectory(config.runDir, 'run directory');
   onClose('run directory', () => lock.release());
@@ -69,8 +77,15 @@ async function start(
   onClose('store', () => store.close());
   const audit = await openAudit(config.stateDir, store, log);
   const tcti = await openTcti(config, log, onClose);
-  const properties = await PropertyService.open({ settings: config.properties, stateDir: config.stateDir, store, log });
+  const properties = await PropertyService.open({ settings: config.properties, stateDir: config.stateDir, store, log, audit });
   onClose('property providers', () => properties.close());
+  const policies = await PolicyService.open({
+    directory: config.policyDirectory,
+    defaultClass: config.defaultPolicy,
+    limits: config.limits,
+    providers: properties.providerNames,
+    log,
+  });
   const chip = await open({ tcti, config, store, log, properties, onRollback: (event) => noteRollback(audit, event) });
   onClose('TPM', () => chip.close());
 
@@ -79,15 +94,41 @@ async function start(
   await chmod(directory, 0o700);
   const { maxConnections, partialFrameTimeout, unreadResponseTimeout, stopTimeout } = config;
   const limits = { maxConnections, partialFrameTimeout, unreadResponseTimeout };
-  const guests = new GuestRegistry({ store, factory: chip.factory, log, audit, directory, limits, stopTimeout });
+  const journals = { directory: volatilePath(config.runDir), bootId: await readBootId() };
+  const guests = new GuestRegistry({
+    store,
+    factory: chip.factory,
+    policies,
+    log,
+    audit,
+    directory,
+    journals,
+    descriptors,
+    limits,
+    stopTimeout,
+  });
+  onClose('kept sockets', () => descriptors.flushed());
   onClose('guests', () => guests.suspendAll());
   await guests.resumeAll();
+  descriptors.dropUnused((id) => guests.list().some(({ meta, state }) => meta.id === id && state === 'failed'));
+  onReload?.(() => {
+    guests.reloadPolicies().catch((error: unknown) => {
+      log.error('policy classes could not be read again', { reason: reasonOf(error) });
+    });
+  });
   // Guests that could not be opened while the chip was away.
   chip.view.onUsable(() => {
     void guests.resumeAll();
   });
 
-  const backups = new GuestBackups({ guests, store, factory: chip.factory, audit, damagedDirectory: damagedPath(config.stateDir) });
+  const backups = new GuestBackups({
+    guests,
+    store,
+    factory: chip.factory,
+    policies,
+    audit,
+    damagedDirectory: damagedPath(config.stateDir),
+  });
   const storeFailure = (): string | undefined => store.failure;
   const subject = {
     guests,
@@ -144,6 +185,17 @@ async function openTcti(config: Config, log: Logger, onClose: (what: string, clo
   });
   onClose('embedded TPM', () => embedded.stop());
   return embedded.tcti;
+}
+
+function inheritDescriptors(environment: NodeJS.ProcessEnv, log: Logger): DescriptorStore {
+  return DescriptorStore.inherit(environment, {
+    onDropped: (name, reason) => {
+      log.warn('a kept socket was closed', { name, reason });
+    },
+    onFailure: (reason) => {
+      log.warn('the service manager does not keep a socket', { reason });
+    },
+  });
 }
 
 /** A service manager that does not listen is no reason to stop. */

@@ -11,11 +11,13 @@ import { encodeBackup, openBackup, readBackup, recoveryContext, type Backup } fr
 import type { Guest } from './guest.js';
 import type { GuestFactory } from './guest-factory.js';
 import type { GuestRegistry } from './guest-registry.js';
+import type { PolicyService } from './policy-service.js';
 
 export interface BackupSurroundings {
   readonly guests: GuestRegistry;
   readonly store: HostStore;
   readonly factory: GuestFactory;
+  readonly policies: PolicyService;
   readonly audit: AuditSink;
   /** Where damaged records go before a repair, as they were. */
   readonly damagedDirectory: string;
@@ -91,7 +93,7 @@ export class GuestBackups {
   repair(name: string, apply: boolean): Promise<Repair> {
     const { guests, store, factory } = this.parts;
     const guest = guests.get(name);
-    return guest.whileOff(async () => {
+    return guest.whileOff(async (journal) => {
       const stored = await store.storedGuest(guest.meta);
       return withKey(await factory.stateKey(name, stored.identity), async (stateKey) => {
         const found = salvageRecords(guest.meta.id, stateKey, stored.sealed);
@@ -99,7 +101,9 @@ export class GuestBackups {
         const report = { kept: found.kept.size, lost: found.lost, complete: problem === undefined };
         if (problem === undefined || !apply) return { ...report, applied: false, savedAs: null };
         requireRepairable(name, found);
-        return { ...report, applied: true, savedAs: await this.applyRepair(stored, stateKey, found) };
+        const savedAs = await this.applyRepair(stored, stateKey, found);
+        await journal.remove();
+        return { ...report, applied: true, savedAs };
       });
     });
   }
@@ -144,7 +148,7 @@ export class GuestBackups {
     const records = await openRecords(meta.id, oldKey, sealed);
     const lost = records.map(([key]) => key).filter(isChipBound);
     const kept = new Map(records.filter(([key]) => !isChipBound(key)));
-    const identity = await factory.provision(meta.id);
+    const identity = await factory.provision(meta.id, this.parts.policies.inForce(meta));
     return withKey(await factory.stateKey(meta.name, identity), async (stateKey) => {
       const recovery = wrapSecret(recoveryKey, stateKey, recoveryContext(meta.id));
       return { guest: { meta, identity, recovery, sealed: await sealRecords(meta.id, stateKey, kept, 0n) }, lost };

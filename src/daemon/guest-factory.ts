@@ -1,6 +1,8 @@
 // What the daemon needs of a guest's TPM, wherever its keys live.
 import type { CommandCounter } from '../hardware/account.js';
+import type { GuestPolicy } from '../policy/guest-policy.js';
 import type { GuestRecords } from '../store/guest-records.js';
+import type { VolatileJournal } from '../store/volatile-journal.js';
 import type { Numbered } from './rollback-guard.js';
 import type { TpmDescription } from '../transport/guest-link.js';
 import type { GuestTpm } from '../vtpm/guest-tpm.js';
@@ -21,8 +23,20 @@ export interface OpenedGuest {
   pcrs(): PcrBank[];
   /** What happened to the PCRs since it was opened, oldest first. */
   pcrLog(): readonly PcrLogEntry[];
+  /** The policy in force: what of it counts from the next reset on may not hold yet. */
+  policy(): GuestPolicy;
+  /** Another policy, which {@link GuestFactory.checkPolicy} has let pass. */
+  setPolicy(policy: GuestPolicy): void;
+  /** Whether a part of the policy waits for the next reset. */
+  policyPending(): boolean;
+  /** Failures of property providers since it was opened, by provider. */
+  providerFailures(): ReadonlyMap<string, number>;
   /** What the guest's commands cost in the chip since it was opened. */
   counters(): readonly CommandCounter[];
+  /** Goes on where the guest was when the process before this one ended; false if there is nothing to go on with. See `VTpm.resume`. */
+  readonly resume: () => Promise<boolean>;
+  /** Takes the place of powering off where the next process is to {@link resume}. */
+  suspend(): Promise<void>;
   /** Releases what the guest holds in memory and in the chip. It is powered off before. */
   close(): Promise<void>;
 }
@@ -33,18 +47,19 @@ export interface GuestToOpen {
   readonly name: string;
   /** What {@link GuestFactory.provision} made. */
   readonly identity: Buffer;
-  /** Text of the policy file, or null. */
-  readonly policy: string | null;
+  readonly policy: GuestPolicy;
   /** The guest's records, once its state key is known. No view of the key is kept. */
   readonly records: (stateKey: Buffer) => GuestRecords & Numbered;
+  /** As {@link records}: where its volatile state outlives the process. */
+  readonly journal: (stateKey: Buffer) => VolatileJournal;
 }
 
 /** Makes guests. Methods reject with a {@link Failure} or an error whose message is for users. */
 export interface GuestFactory {
-  /** Throws a {@link Failure} if this text cannot be a guest's policy. */
-  checkPolicy(text: string): void;
+  /** Rejects with a {@link Failure} if a guest cannot have this policy here. */
+  checkPolicy(name: string, policy: GuestPolicy): Promise<void>;
   /** Makes a new guest's keys; what comes back is stored in clear and means nothing without the chip. */
-  provision(id: string): Promise<Buffer>;
+  provision(id: string, policy: GuestPolicy): Promise<Buffer>;
   open(guest: GuestToOpen): Promise<OpenedGuest>;
   /** The state key of a guest, for a backup; 32 bytes that whoever gets them zeroises. */
   stateKey(name: string, identity: Buffer): Promise<Buffer>;

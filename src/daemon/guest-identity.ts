@@ -6,15 +6,25 @@ import { decodeSealedTo, encodeSealedTo, storedSealedTo } from './seal-to.js';
 
 const blob = v.pipe(v.string(), v.base64());
 const blobs = { rootPublic: blob, rootPrivate: blob, stateKeyPublic: blob, stateKeyPrivate: blob };
-/** Version 2 says whom the state key is sealed to; an identity that says nothing about that stays at version 1. */
+/**
+ * Version 2 says whom the state key is sealed to; an identity that says nothing about that stays at version 1. Version 3 has an anchored
+ * root.
+ */
 const schema = v.variant('version', [
   v.strictObject({ version: v.literal(1), ...blobs }),
   v.strictObject({ version: v.literal(2), ...blobs, sealedTo: storedSealedTo }),
+  v.strictObject({
+    version: v.literal(3),
+    ...blobs,
+    sealedTo: v.optional(storedSealedTo),
+    anchored: v.strictObject({ public: blob, private: blob }),
+  }),
 ]);
 
-export function encodeIdentity({ sealedTo, ...stored }: GuestIdentity): Buffer {
+export function encodeIdentity({ sealedTo, anchored, ...stored }: GuestIdentity): Buffer {
   const fields = Object.fromEntries(Object.entries(stored).map(([name, value]) => [name, value.toString('base64')]));
-  const identity = sealedTo === undefined ? { version: 1, ...fields } : { version: 2, ...fields, sealedTo: encodeSealedTo(sealedTo) };
+  const sealed = sealedTo === undefined ? { version: 1, ...fields } : { version: 2, ...fields, sealedTo: encodeSealedTo(sealedTo) };
+  const identity = anchored === undefined ? sealed : { ...sealed, version: 3, anchored: encodeBlobs(anchored) };
   return Buffer.from(JSON.stringify(identity), 'utf8');
 }
 
@@ -29,7 +39,9 @@ export function decodeIdentity(guest: string, bytes: Buffer): GuestIdentity {
   const result = v.safeParse(schema, json);
   if (!result.success) throw damaged(guest, `${v.getDotPath(result.issues[0]) ?? ''}: ${result.issues[0].message}`);
   const { rootPublic, rootPrivate, stateKeyPublic, stateKeyPrivate } = result.output;
-  const sealedTo = result.output.version === 2 ? decodeSealedTo(result.output.sealedTo) : undefined;
+  const stored = result.output.version === 1 ? undefined : result.output.sealedTo;
+  const sealedTo = stored === undefined ? undefined : decodeSealedTo(stored);
+  const anchored = result.output.version === 3 ? result.output.anchored : undefined;
   const bytesOf = (text: string): Buffer => Buffer.from(text, 'base64');
   return {
     rootPublic: bytesOf(rootPublic),
@@ -37,7 +49,12 @@ export function decodeIdentity(guest: string, bytes: Buffer): GuestIdentity {
     stateKeyPublic: bytesOf(stateKeyPublic),
     stateKeyPrivate: bytesOf(stateKeyPrivate),
     sealedTo,
+    ...(anchored === undefined ? {} : { anchored: { publicArea: bytesOf(anchored.public), privateBlob: bytesOf(anchored.private) } }),
   };
+}
+
+function encodeBlobs({ publicArea, privateBlob }: NonNullable<GuestIdentity['anchored']>): { public: string; private: string } {
+  return { public: publicArea.toString('base64'), private: privateBlob.toString('base64') };
 }
 
 function damaged(guest: string, why: string): Failure {

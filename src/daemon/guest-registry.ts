@@ -1,7 +1,9 @@
 // All guests of the host.
 import { randomUUID } from 'node:crypto';
 import { parseRecoveryPublicKey, RecoveryKeyError, wrapSecret } from '../crypto/recovery-key.js';
-import { EXIT, Failure } from '../failure.js';
+import { EXIT, Failure, reasonOf } from '../failure.js';
+import type { GuestPolicy } from '../policy/guest-policy.js';
+import type { PolicyChange } from '../policy/policy-changes.js';
 import type { GuestListen, GuestMeta } from '../store/guest-meta.js';
 import { recoveryContext } from './backup.js';
 import { Guest, type GuestSurroundings } from './guest.js';
@@ -19,6 +21,16 @@ export interface NewGuest {
   readonly listen?: GuestListen | undefined;
   /** X25519 public key (PEM) whose holder may open backups without the chip. */
   readonly recoveryKey?: string | undefined;
+}
+
+/** What came of reading the policy classes again. */
+export interface PolicyReload {
+  /** Classes that can be used. */
+  readonly classes: readonly string[];
+  /** What is wrong with the others. */
+  readonly problems: readonly string[];
+  /** Guests whose policies changed, or cannot be used: these keep what they have, and cannot be started. */
+  readonly guests: readonly { readonly guest: string; readonly changes: readonly PolicyChange[]; readonly reason: string | null }[];
 }
 
 /** The guests of a host, by name. */
@@ -51,11 +63,14 @@ export class GuestRegistry {
     checkName(name);
     if (this.guests.has(name) || this.reserved.has(name)) throw guestExists(name);
     checkClaims(name, listen, this.claims());
-    if (policy !== undefined) this.surroundings.factory.checkPolicy(policy);
+    const { policies, factory } = this.surroundings;
+    const text = policy ?? policies.defaultText;
+    const resolved = policies.resolve(text, `of guest ${name}`);
     const recoveryKey = wanted.recoveryKey === undefined ? undefined : readRecoveryKey(wanted.recoveryKey);
     this.reserved.set(name, listen);
     try {
-      const guest = await this.provision(wanted, recoveryKey);
+      await factory.checkPolicy(name, resolved);
+      const guest = await this.provision({ ...wanted, policy: text }, resolved, recoveryKey);
       if (wanted.start !== false) await this.startOrRemove(guest);
       this.guests.set(name, guest);
       return guest;
@@ -95,6 +110,26 @@ export class GuestRegistry {
     if (this.guests.get(name) === guest) this.guests.delete(name);
   }
 
+  /** Reads the policy classes again and gives every guest what its policy comes to now. A guest that fails keeps what it has. */
+  async reloadPolicies(): Promise<PolicyReload> {
+    const { policies, log } = this.surroundings;
+    await policies.reload();
+    const guests: { guest: string; changes: readonly PolicyChange[]; reason: string | null }[] = [];
+    for (const guest of this.list()) {
+      const { name } = guest.meta;
+      try {
+        const changes = await guest.refreshPolicy();
+        if (changes.length > 0) guests.push({ guest: name, changes, reason: null });
+      } catch (error) {
+        log.error('a guest keeps its policy, because the present one cannot be used', { guest: name, reason: reasonOf(error) });
+        guests.push({ guest: name, changes: [], reason: reasonOf(error) });
+      }
+    }
+    // What was refused because of its policy.
+    await this.resumeAll();
+    return { classes: policies.classNames, problems: policies.problems.map(({ what, why }) => `${what}: ${why}`), guests };
+  }
+
   /** Starts the guests that are to run. One that fails keeps its reason; the others go on. */
   async resumeAll(): Promise<void> {
     for (const guest of this.list()) {
@@ -110,12 +145,18 @@ export class GuestRegistry {
     if (failed !== undefined) throw failed.reason;
   }
 
-  private async provision({ name, policy, listen = {} }: NewGuest, recoveryKey: Buffer | undefined): Promise<Guest> {
+  private async provision(
+    { name, policy: text, listen = {} }: Omit<NewGuest, 'policy'> & { readonly policy: string | null },
+    policy: GuestPolicy,
+    recoveryKey: Buffer | undefined,
+  ): Promise<Guest> {
     const { audit, factory, store } = this.surroundings;
     const id = randomUUID();
-    const identity = await factory.provision(id);
-    const meta = { id, name, created: new Date().toISOString(), policy: policy ?? null, listen, autostart: false };
-    const detail = recoveryKey === undefined ? 'no recovery key' : `recovery key ${recoveryKey.toString('hex')}`;
+    const identity = await factory.provision(id, policy);
+    const policyInForce = JSON.stringify(policy.settings);
+    const meta = { id, name, created: new Date().toISOString(), policy: text, policyInForce, listen, autostart: false };
+    const key = recoveryKey === undefined ? 'no recovery key' : `recovery key ${recoveryKey.toString('hex')}`;
+    const detail = `${key}, policy ${policy.hash}`;
     await audit.note({ event: 'guest-created', guest: name, id, detail });
     const recovery = recoveryKey === undefined ? null : await this.wrappedStateKey(meta, identity, recoveryKey);
     await store.restoreGuest({ meta, identity, recovery, sealed: [] });

@@ -1,58 +1,35 @@
 // One guest: its life, with every operation after the one before it.
 import { join } from 'node:path';
-import { reasonOf, systemCode } from '../failure.js';
-import { createVtpmProxy, type VtpmProxy } from '../native/index.js';
+import { Failure, reasonOf } from '../failure.js';
+import type { GuestPolicy } from '../policy/guest-policy.js';
+import type { PolicyChange } from '../policy/policy-changes.js';
 import type { GuestMeta } from '../store/guest-meta.js';
-import type { HostStore } from '../store/host-store.js';
+import type { DescriptorStore } from '../transport/descriptor-store.js';
 import { dataSocketPath, GuestEndpoint } from '../transport/guest-endpoint.js';
 import type { Rejection, TransportLimits } from '../transport/guest-link.js';
 import type { LinePlace } from '../transport/line.js';
-import type { LineView } from '../transport/line-server.js';
 import { consoleSocket } from '../transport/socket-line.js';
 import { tty } from '../transport/tty-line.js';
-import type { AuditSink } from './audit-log.js';
-import type { GuestFactory, OpenedGuest } from './guest-factory.js';
-import { guestNotFound, guestNotRunning, guestRunning, noDevices } from './guest-failures.js';
+import type { OpenedGuest } from './guest-factory.js';
+import { GuestJournal, type JournalSite, VOLATILE_REFUSED } from './guest-journal.js';
+import { GuestDevice } from './guest-device.js';
+import type { GuestState, GuestView } from './guest-view.js';
+import { guestNotFound, guestNotRunning, guestRunning } from './guest-failures.js';
 import type { Logger } from './logger.js';
+import { preparePolicy, storePolicy, type PolicySurroundings } from './policy-change.js';
+import { viewPolicy, type PolicyView } from './policy-view.js';
 import { SerialQueue } from './serial-queue.js';
 
-export type GuestState = 'off' | 'running' | 'failed';
-
-/** What users see of a guest. */
-export interface GuestView {
-  readonly name: string;
-  readonly id: string;
-  readonly state: GuestState;
-  /** Why it failed; null otherwise. */
-  readonly reason: string | null;
-  /** Whether its TPM has power; a running guest's has none between SHUTDOWN and the next INIT of its machine. */
-  readonly powered: boolean;
-  readonly created: string;
-  readonly autostart: boolean;
-  readonly policy: boolean;
-  readonly socket: string;
-  readonly control: string;
-  readonly tcp: number | null;
-  /** Command port of the simulator's protocol; the platform port is the next one. */
-  readonly mssim: number | null;
-  /** Ttys and console sockets. */
-  readonly lines: readonly LineView[];
-  /** Path of its TPM device on the host, or null if none was asked for. */
-  readonly device: string | null;
-  /** TCTI string for tpm2-tss programs. */
-  readonly tcti: string;
-  readonly connections: number;
-}
-
 /** What guests share. */
-export interface GuestSurroundings {
-  readonly store: HostStore;
-  readonly factory: GuestFactory;
+export interface GuestSurroundings extends PolicySurroundings {
   readonly log: Logger;
-  readonly audit: AuditSink;
   /** Directory of all guests' socket directories. */
   readonly directory: string;
   readonly limits: TransportLimits;
+  /** Where the guests' volatile state outlives the daemon. */
+  readonly journals: JournalSite;
+  /** Where the guests' sockets outlive the daemon. */
+  readonly descriptors: DescriptorStore;
   /** How long a running command may take when a guest is stopped, in milliseconds. */
   readonly stopTimeout: number;
 }
@@ -71,13 +48,19 @@ export class Guest {
   private failure: string | undefined;
   /** What was last noted in the audit log. */
   private refusal: string | undefined;
-  private device: string | undefined;
+  private readonly device: GuestDevice;
   private removed = false;
+  private readonly journal: GuestJournal;
+  /** It failed because of its {@link journal}. */
+  private journalRefused = false;
 
   constructor(
     private current: GuestMeta,
     private readonly host: GuestSurroundings,
-  ) {}
+  ) {
+    this.journal = new GuestJournal(host.journals, current);
+    this.device = new GuestDevice(current.name, host.log);
+  }
 
   get meta(): GuestMeta {
     return this.current;
@@ -92,7 +75,7 @@ export class Guest {
   start(): Promise<void> {
     return this.queue.run(async () => {
       this.requirePresent();
-      await this.setAutostart(true);
+      await this.setMeta({ autostart: true });
       await this.open();
     });
   }
@@ -106,32 +89,64 @@ export class Guest {
   stop(): Promise<void> {
     return this.queue.run(async () => {
       this.requirePresent();
-      await this.setAutostart(false);
+      await this.setMeta({ autostart: false });
       await this.close();
     });
   }
 
-  /** As {@link stop}, without a change to what is stored: for the daemon's own end. */
+  /** For the daemon's own end: closes, and leaves what {@link resume} of the next daemon goes on with, because the machine goes on too. */
   suspend(): Promise<void> {
-    return this.queue.run(() => this.close());
+    return this.queue.run(() => this.close(true));
   }
 
-  /** Takes the power away and gives it back, as when the machine is reset. */
+  /**
+   * Takes the power away and gives it back, as when the machine is reset. A guest whose volatile state was refused is started without it.
+   */
   reset(): Promise<void> {
     return this.queue.run(async () => {
       this.requirePresent();
+      if (this.running === undefined && this.journalRefused) {
+        const { id, name } = this.current;
+        await this.host.audit.note({ event: 'guest-reset', guest: name, id, detail: 'the volatile state that was refused is given up' });
+        await this.journal.remove();
+        await this.open();
+        return;
+      }
       const { tpm } = this.opened();
       await tpm.powerOff();
       await tpm.powerOn();
     });
   }
 
+  /**
+   * Gives the guest another policy; null is none. Resolves with what that changes. Rejects with a {@link Failure} if it cannot be used;
+   * the guest keeps what it has then.
+   */
+  setPolicy(text: string | null): Promise<readonly PolicyChange[]> {
+    return this.queue.run(() => {
+      this.requirePresent();
+      return this.changePolicy(text);
+    });
+  }
+
+  /** As {@link setPolicy}, with the policy that it has: its class may be another one now. */
+  refreshPolicy(): Promise<readonly PolicyChange[]> {
+    return this.queue.run(() => {
+      this.requirePresent();
+      return this.changePolicy(this.current.policy);
+    });
+  }
+
+  policyView(): PolicyView {
+    return viewPolicy(this.host.policies, this.current, this.running?.opened);
+  }
+
   /** Runs `use` while the guest is off and cannot be started. Rejects with a {@link Failure} if it runs. */
-  whileOff<T>(use: () => Promise<T>): Promise<T> {
+  whileOff<T>(use: (journal: GuestJournal) => Promise<T>): Promise<T> {
     return this.queue.run(() => {
       this.requirePresent();
       if (this.running !== undefined) throw guestRunning(this.current.name);
-      return use();
+      return use(this.journal);
     });
   }
 
@@ -139,6 +154,7 @@ export class Guest {
   giveWay(use: () => Promise<void>): Promise<void> {
     return this.whileOff(async () => {
       await use();
+      await this.journal.remove();
       this.removed = true;
     });
   }
@@ -161,6 +177,11 @@ export class Guest {
     return this.running.opened;
   }
 
+  /** Property providers that failed since the guest was started. */
+  providerFailures(): readonly { readonly provider: string; readonly failures: number }[] {
+    return [...(this.running?.opened.providerFailures() ?? [])].map(([provider, failures]) => ({ provider, failures }));
+  }
+
   view(): GuestView {
     const { name, id, created, autostart, policy, listen } = this.current;
     const socket = dataSocketPath(this.directory);
@@ -178,39 +199,32 @@ export class Guest {
       tcp: listen.tcp ?? null,
       mssim: listen.mssim ?? null,
       lines: this.running?.endpoint.lineViews ?? this.linePlaces().map(({ kind, path }) => ({ kind, path, open: false, reason: null })),
-      device: this.device ?? null,
+      device: this.device.path ?? null,
       tcti: `swtpm:path=${socket}`,
       connections: this.running?.endpoint.connectionCount ?? 0,
     };
   }
 
   /**
-   * Makes a TPM device on the host for the guest, until it stops; one that it has stays. Rejects with a {@link Failure} where the
-   * kernel has no module for that.
+   * Makes a TPM device on the host for the guest, now and each time that it starts; one that it has stays. Rejects with a
+   * {@link Failure} where the kernel has no module for that.
    */
   attachDevice(): Promise<void> {
     return this.queue.run(async () => {
       this.requirePresent();
       this.opened();
-      if (this.device !== undefined) return;
-      const { fd, number } = this.makeDevice();
-      const path = `/dev/tpm${number.toString()}`;
-      await this.running?.endpoint.serveDevice(fd, () => {
-        if (this.device === path) this.device = undefined;
-      });
-      this.device = path;
-      this.host.log.info('device made', { guest: this.current.name, device: path });
+      if (this.running !== undefined) await this.device.make(this.running.endpoint);
+      await this.setMeta({ device: true });
     });
   }
 
-  private makeDevice(): VtpmProxy {
-    try {
-      return createVtpmProxy();
-    } catch (error) {
-      const code = systemCode(error) ?? reasonOf(error);
-      const missing = ['ENOENT', 'ENXIO', 'ENODEV', 'ENOTTY'].includes(code);
-      throw noDevices(this.current.name, missing ? 'the kernel has no /dev/vtpmx' : `/dev/vtpmx cannot be used: ${code}`);
-    }
+  /** Takes the device away, and makes none any more. */
+  detachDevice(): Promise<void> {
+    return this.queue.run(async () => {
+      this.requirePresent();
+      await this.setMeta({ device: false });
+      if (this.running !== undefined) await this.device.end(this.running.endpoint);
+    });
   }
 
   private linePlaces(): LinePlace[] {
@@ -227,21 +241,37 @@ export class Guest {
     if (this.removed) throw guestNotFound(this.current.name);
   }
 
-  private async setAutostart(autostart: boolean): Promise<void> {
-    if (this.current.autostart === autostart) return;
-    const changed = { ...this.current, autostart };
+  private async setMeta(change: { readonly autostart: boolean } | { readonly device: boolean }): Promise<void> {
+    const changed = { ...this.current, ...change };
+    if (changed.autostart === this.current.autostart && changed.device === this.current.device) return;
     await this.host.store.updateGuest(changed);
     this.current = changed;
+  }
+
+  private async changePolicy(text: string | null): Promise<readonly PolicyChange[]> {
+    const prepared = await preparePolicy(this.host, this.current, text);
+    this.current = await storePolicy(this.host, this.current, prepared);
+    this.running?.opened.setPolicy(prepared.policy);
+    return prepared.changes;
+  }
+
+  /** The policy to start with: its class may have changed since. */
+  private async startingPolicy(): Promise<GuestPolicy> {
+    const prepared = await preparePolicy(this.host, this.current);
+    this.current = await storePolicy(this.host, this.current, prepared);
+    return prepared.policy;
   }
 
   private async open(): Promise<void> {
     if (this.running !== undefined) return;
     this.failure = undefined;
+    this.journalRefused = false;
     try {
       this.running = await this.openAndListen();
-      this.host.log.info('guest started', { guest: this.current.name });
+      if (this.current.device === true) await this.device.remake(this.running.endpoint);
     } catch (error) {
       this.failure = reasonOf(error);
+      this.journalRefused = error instanceof Failure && error.code === VOLATILE_REFUSED;
       this.host.log.error('guest could not be started', { guest: this.current.name, reason: this.failure });
       await this.noteRefusal(this.failure);
       throw error;
@@ -259,12 +289,21 @@ export class Guest {
   }
 
   private async openAndListen(): Promise<Running> {
-    const { id, name, policy } = this.current;
+    const { id, name } = this.current;
     const { store, factory, limits } = this.host;
+    const policy = await this.startingPolicy();
     const identity = store.guestIdentity(id);
-    const opened = await factory.open({ id, name, policy, identity, records: (stateKey) => store.guestRecords(id, stateKey) });
+    const opened = await factory.open({
+      id,
+      name,
+      policy,
+      identity,
+      records: (stateKey) => store.guestRecords(id, stateKey),
+      journal: (stateKey) => this.journal.open(stateKey),
+    });
     try {
-      await opened.tpm.powerOn();
+      const how = await this.journal.start(opened);
+      this.host.log.info(`guest ${how}`, { guest: name });
       const endpoint = await GuestEndpoint.open({
         name,
         tpm: opened.tpm,
@@ -274,6 +313,10 @@ export class Guest {
         tcpPort: this.current.listen.tcp,
         mssimPort: this.current.listen.mssim,
         lines: this.linePlaces(),
+        descriptors: this.host.descriptors.of(id),
+        onDropped: (what, reason) => {
+          this.host.log.warn('a kept socket was closed', { guest: name, what, reason });
+        },
         onLineChange: ({ kind, path, open, reason }) => {
           this.host.log[reason === null ? 'info' : 'warn']('line', { guest: name, kind, path, open, reason });
         },
@@ -295,19 +338,31 @@ export class Guest {
     }
   }
 
-  private async close(): Promise<void> {
+  /** Without `goesOn` the power is off afterwards. */
+  private async close(goesOn = false): Promise<void> {
     this.failure = undefined;
     const { running } = this;
-    if (running === undefined) return;
     this.running = undefined;
-    await running.endpoint.close(this.host.stopTimeout);
+    if (running !== undefined) await this.closeRunning(running, goesOn);
+    if (goesOn) return;
+    await this.journal.remove();
+    // Of one that could not be opened.
+    this.host.descriptors.of(this.current.id).drop('the guest was stopped');
+  }
+
+  private async closeRunning({ endpoint, opened }: Running, goesOn: boolean): Promise<void> {
+    const { log, stopTimeout, descriptors } = this.host;
+    await (goesOn && descriptors.available ? endpoint.leave(stopTimeout) : endpoint.close(stopTimeout));
     try {
-      await running.opened.tpm.powerOff();
+      await (goesOn ? opened.suspend() : opened.tpm.powerOff());
     } catch (error) {
-      // Its state cannot be read any more; it is off all the same.
-      this.host.log.error('guest could not be powered off in order', { guest: this.current.name, reason: reasonOf(error) });
+      // Its state cannot be read or written any more; it is off all the same.
+      log.error(`guest could not be ${goesOn ? 'suspended' : 'powered off'} in order`, {
+        guest: this.current.name,
+        reason: reasonOf(error),
+      });
     }
-    await running.opened.close();
-    this.host.log.info('guest stopped', { guest: this.current.name });
+    await opened.close();
+    log.info(goesOn ? 'guest suspended' : 'guest stopped', { guest: this.current.name });
   }
 }

@@ -2,7 +2,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { CHIP_STATES } from '../hardware/chip-health.js';
 import type { ChipView } from './chip-view.js';
-import type { GuestState } from './guest.js';
+import type { GuestState } from './guest-view.js';
 import type { GuestRegistry } from './guest-registry.js';
 
 const STATES: readonly GuestState[] = ['off', 'running', 'failed'];
@@ -41,6 +41,18 @@ export function createMetrics(guests: GuestRegistry, chip: ChipView): Registry {
       this.reset();
       for (const guest of guests.list()) {
         for (const [reason, count] of guest.rejections) this.inc({ guest: guest.meta.name, reason }, count);
+      }
+    },
+  });
+  new Counter({
+    name: 'tpmux_guest_provider_failures_total',
+    help: 'Measurements that a property provider failed at since the guest was started, by guest and provider',
+    labelNames: ['guest', 'provider'],
+    registers,
+    collect() {
+      this.reset();
+      for (const guest of guests.list()) {
+        for (const { provider, failures } of guest.providerFailures()) this.inc({ guest: guest.meta.name, provider }, failures);
       }
     },
   });

@@ -13,7 +13,11 @@ const newRevocations = v.strictObject({ envelope: v.string() });
 
 /** All resources below /v1/properties, and a guest's log. */
 export const PROPERTY_ROUTES: readonly Route[] = [
-  { method: 'GET', path: '/v1/properties/statements', run: ({ properties }) => ({ statements: properties.catalog.list().map(summary) }) },
+  {
+    method: 'GET',
+    path: '/v1/properties/statements',
+    run: async ({ properties }) => ({ statements: (await properties.catalog.list()).map(summary) }),
+  },
   { method: 'POST', path: '/v1/properties/statements', status: 201, run: add },
   { method: 'GET', path: '/v1/properties/statements/:name', run: show },
   {

@@ -2,10 +2,13 @@
 import { join } from 'node:path';
 import { EXIT, Failure, reasonOf } from '../failure.js';
 import { Catalog, type RevocationAnchor } from '../properties/catalog.js';
-import { GuestProviders } from '../properties/guest-providers.js';
+import type { GuestPolicy } from '../policy/guest-policy.js';
+import { GuestProviders, missingProvider, type HostProviders, type ProviderChoice } from '../properties/guest-providers.js';
 import type { HostEvidence } from '../properties/platform-provider.js';
+import { PropertySet } from '../properties/property-set.js';
 import { ProviderPackage } from '../properties/provider-package.js';
 import type { HostStore } from '../store/host-store.js';
+import type { AuditSink } from './audit-log.js';
 import type { Logger } from './logger.js';
 import { DEFAULT_PROVIDERS, readTrust, type PropertySection } from './property-settings.js';
 
@@ -18,12 +21,13 @@ export interface PropertyServiceOptions {
   readonly stateDir: string;
   readonly store: Pick<HostStore, 'hostRecord' | 'putHostRecords'>;
   readonly log: Logger;
+  /** Told once of each provider that fails for a guest, until the guest is started anew. */
+  readonly audit?: AuditSink | undefined;
 }
 
 /** Property management of one daemon. */
 export class PropertyService {
-  /** What guests are told of their host; known once the chip is open. */
-  host: HostEvidence | undefined;
+  private host: HostEvidence | undefined;
   private readonly guests = new Map<string, GuestProviders>();
 
   private constructor(
@@ -31,10 +35,11 @@ export class PropertyService {
     private readonly settings: PropertySection,
     private readonly packages: ReadonlyMap<string, { readonly provider: ProviderPackage; readonly options: unknown }>,
     private readonly log: Logger,
+    private readonly audit: AuditSink | undefined,
   ) {}
 
   /** Loads statements and packages. Rejects with a {@link Failure} if a key or a package is unusable. */
-  static async open({ settings, stateDir, store, log }: PropertyServiceOptions): Promise<PropertyService> {
+  static async open({ settings, stateDir, store, log, audit }: PropertyServiceOptions): Promise<PropertyService> {
     const trust = await readTrust(settings);
     const catalog = await Catalog.open({ directory: join(stateDir, 'properties'), trust, anchor: anchorIn(store) });
     for (const problem of catalog.problems) log.warn('a property statement or revocation list is passed over', { problem });
@@ -42,53 +47,60 @@ export class PropertyService {
     for (const { name, module, options, 'time-limit': timeLimit } of settings.packages ?? []) {
       packages.set(name, { provider: await openPackage(name, module, timeLimit), options });
     }
-    return new PropertyService(catalog, settings, packages, log);
+    return new PropertyService(catalog, settings, packages, log, audit);
   }
 
-  /** Names of the providers that guests get unless told otherwise. */
+  /** Names of the providers of guests without a policy. */
   get providerNames(): readonly string[] {
     return this.settings.providers ?? DEFAULT_PROVIDERS;
   }
 
-  /** Whether {@link host} must be known. */
-  get needsHost(): boolean {
-    return this.providerNames.includes('platform');
+  /** Reads what the host is, if a policy needs that and it is not known yet; `read` gives the host's PCRs. */
+  async learnHost(policy: GuestPolicy, read: () => Promise<HostEvidence['pcrs']>): Promise<void> {
+    if (this.host !== undefined || !policy.providers.includes('platform')) return;
+    const { host: properties } = this.settings;
+    const pcrs = await read();
+    this.host = properties === undefined ? { pcrs } : { pcrs, properties: PropertySet.of(properties) };
+  }
+
+  /** Throws a {@link Failure} if a guest cannot have the providers of a policy here. */
+  checkPolicy(name: string, policy: GuestPolicy): void {
+    const why = missingProvider(this.hostProviders, this.choice(policy));
+    if (why !== undefined) throw noProvider(name, why);
   }
 
   /** The providers of a guest that is opened. Throws a {@link Failure} if one of them does not exist. */
-  openGuest(guest: { readonly id: string; readonly name: string }): GuestProviders {
-    const { certified, 'log-size': logSize } = this.settings;
+  openGuest(guest: { readonly id: string; readonly name: string }, policy: GuestPolicy): GuestProviders {
+    const { 'log-size': logSize } = this.settings;
+    // A guest that resets itself again and again must not fill the audit log.
+    const noted = new Set<string>();
     try {
-      const providers = new GuestProviders(
-        { statements: this.catalog, host: this.host, packages: this.packages },
-        {
-          guest,
-          names: this.providerNames,
-          certified,
-          logSize,
-          failed: (provider, error) => {
-            this.log.warn('a property provider failed; it counts once per reset here', {
-              guest: guest.name,
-              provider,
-              reason: reasonOf(error),
-            });
-          },
+      const providers = new GuestProviders(this.hostProviders, {
+        guest,
+        ...this.choice(policy),
+        logSize,
+        failed: (provider, error) => {
+          this.log.warn('a property provider failed; it counts once per reset here', {
+            guest: guest.name,
+            provider,
+            reason: reasonOf(error),
+          });
+          if (noted.has(provider)) return;
+          noted.add(provider);
+          void this.note(guest, provider, error);
         },
-      );
+      });
       this.guests.set(guest.id, providers);
       return providers;
     } catch (error) {
-      throw new Failure(
-        {
-          code: 'no_provider',
-          what: `the property providers of guest ${guest.name}`,
-          why: reasonOf(error),
-          hint: 'correct the section properties of the configuration',
-          exit: EXIT.failed,
-        },
-        { cause: error },
-      );
+      throw noProvider(guest.name, reasonOf(error));
     }
+  }
+
+  /** A guest that is open has another policy: its providers are others from its next reset on. Throws as {@link checkPolicy}. */
+  changeGuest({ id, name }: { readonly id: string; readonly name: string }, policy: GuestPolicy): void {
+    this.checkPolicy(name, policy);
+    this.guests.get(id)?.choose(this.choice(policy));
   }
 
   /** The providers of a guest that is open. */
@@ -101,10 +113,45 @@ export class PropertyService {
     this.guests.delete(id);
   }
 
+  /** A log that cannot be written does not hide it. */
+  private async note({ id, name }: { readonly id: string; readonly name: string }, provider: string, error: unknown): Promise<void> {
+    try {
+      await this.audit?.note({ event: 'provider-failed', guest: name, id, detail: `${provider}: ${reasonOf(error)}` });
+    } catch (problem) {
+      this.log.error('the failure of a property provider could not be noted', { guest: name, provider, reason: reasonOf(problem) });
+    }
+  }
+
+  private get hostProviders(): HostProviders {
+    return { statements: this.catalog, host: this.host, packages: this.packages };
+  }
+
+  private choice(policy: GuestPolicy): ProviderChoice {
+    const { certified } = this.settings;
+    const { providers: names, unknown = certified?.unknown, platform } = policy;
+    return {
+      names,
+      certified: { ...certified, unknown },
+      platform,
+      presented: (index) => policy.presentedProvider(index),
+      attested: (index) => policy.attestProvider(index),
+    };
+  }
+
   /** Ends the threads of all packages. */
   async close(): Promise<void> {
     for (const { provider } of this.packages.values()) await provider.close();
   }
+}
+
+function noProvider(guest: string, why: string): Failure {
+  return new Failure({
+    code: 'no_provider',
+    what: `the property providers of guest ${guest}`,
+    why,
+    hint: "correct the guest's policy, or the section properties of the configuration",
+    exit: EXIT.failed,
+  });
 }
 
 async function openPackage(name: string, module: string, timeLimit: number | undefined): Promise<ProviderPackage> {

@@ -5,7 +5,7 @@ import { EXIT, Failure, reasonOf } from '../failure.js';
 import { UNKNOWN_TREATMENTS } from '../properties/certified-provider.js';
 import { BUILT_IN_PROVIDERS } from '../properties/guest-providers.js';
 import { readPublicKey } from '../properties/signing-keys.js';
-import { issuerName } from '../properties/statement.js';
+import { issuerName, properties } from '../properties/statement.js';
 import { Trust, type TrustRoot } from '../properties/trust.js';
 
 const providerName = v.pipe(v.string(), v.regex(/^[a-z][a-z0-9-]{0,31}$/, 'Expected a name of a-z, 0-9 and hyphen'));
@@ -35,6 +35,8 @@ export const propertySection = v.strictObject({
       properties: v.optional(v.pipe(v.array(pattern), v.minLength(1))),
     }),
   ),
+  /** What PCRs of guests with `platform: properties` start from. */
+  host: v.optional(properties),
   'log-size': v.optional(v.pipe(v.number(), v.integer(), v.minValue(65_536), v.maxValue(67_108_864))),
 });
 export type PropertySection = v.InferOutput<typeof propertySection>;

@@ -7,9 +7,11 @@ import { BACKUP_ROUTES } from './backup-routes.js';
 import { badRequest } from './bad-request.js';
 import type { ChipView } from './chip-view.js';
 import { PCR_BANKS } from './config.js';
+import { EVIDENCE_ROUTES } from './evidence-routes.js';
 import type { GuestBackups } from './guest-backups.js';
 import type { GuestRegistry } from './guest-registry.js';
 import { pcrLogView } from './pcr-log-view.js';
+import { POLICY_ROUTES } from './policy-routes.js';
 import { PROPERTY_ROUTES } from './property-routes.js';
 import type { PropertyService } from './property-service.js';
 import { pcrChoice } from './seal-to.js';
@@ -91,7 +93,18 @@ export const ROUTES: readonly Route[] = [
       return guest.view();
     },
   },
+  {
+    method: 'DELETE',
+    path: '/v1/guests/:name/device',
+    run: async ({ guests }, { name }) => {
+      const guest = guests.get(name);
+      await guest.detachDevice();
+      return guest.view();
+    },
+  },
+  ...POLICY_ROUTES,
   ...PROPERTY_ROUTES,
+  ...EVIDENCE_ROUTES,
   { method: 'GET', path: '/v1/guests/:name/pcrs', run: pcrs },
   { method: 'GET', path: '/v1/guests/:name/pcr-log', run: ({ guests }, { name }) => pcrLogView(name, guests.get(name).opened().pcrLog()) },
   {
@@ -101,7 +114,7 @@ export const ROUTES: readonly Route[] = [
   },
 ];
 
-async function status({ guests, chip, storeFailure, stateDir, runDir, started }: ApiSubject): Promise<unknown> {
+async function status({ guests, chip, properties, storeFailure, stateDir, runDir, started }: ApiSubject): Promise<unknown> {
   const { state, since, reason } = await chip.currentCondition();
   const { manufacturer, vendor, firmware, specification } = chip.info;
   const views = guests.list().map((guest) => guest.view());
@@ -124,6 +137,10 @@ async function status({ guests, chip, storeFailure, stateDir, runDir, started }:
     },
     store: { state: storeFailure() === undefined ? 'ok' : 'failing', reason: storeFailure() ?? null },
     rollback: chip.rollback(),
+    properties: {
+      statements: properties.catalog.size,
+      failures: guests.list().flatMap((guest) => guest.providerFailures().map((each) => ({ guest: guest.meta.name, ...each }))),
+    },
     guests: {
       total: views.length,
       running: views.filter(({ state }) => state === 'running').length,

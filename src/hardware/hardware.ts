@@ -19,7 +19,13 @@ import { ChipJobs } from './jobs.js';
 import { FifoScheduler, type ChipScheduler } from './scheduler.js';
 import { SlotCache, type LoadableKey, type SlotCounters } from './slots.js';
 import { StateKeys, type SealOptions } from './state-keys.js';
-import { authorizedPolicyDigest, guestRootTemplate, migrationPolicyRef, MIGRATION_AUTHORITY_TEMPLATE } from './templates.js';
+import {
+  ANCHORED_ROOT_TEMPLATE,
+  authorizedPolicyDigest,
+  guestRootTemplate,
+  migrationPolicyRef,
+  MIGRATION_AUTHORITY_TEMPLATE,
+} from './templates.js';
 
 const STATE_KEY_SIZE = 32;
 /** How often a chip that nobody uses is looked after, and what is not lately any more, in milliseconds. */
@@ -53,6 +59,8 @@ export interface GuestIdentity {
   readonly stateKeyPrivate: Buffer;
   /** Whom the state key is sealed to; absent if to nobody in particular. */
   readonly sealedTo?: SealedTo | undefined;
+  /** The root of keys that never leave this chip; absent if the guest has no such keys. */
+  readonly anchored?: KeyBlobs | undefined;
 }
 
 /** A guest that is opened: its share of the chip. */
@@ -60,6 +68,8 @@ export interface OpenGuest {
   /** 32 bytes; whoever gets them zeroises them. */
   readonly stateKey: Buffer;
   readonly chip: GuestChip;
+  /** The same below its anchored root; undefined if it has none. */
+  readonly anchored: GuestChip | undefined;
   readonly account: Account;
 }
 
@@ -177,8 +187,9 @@ export class Hardware {
   /**
    * Makes the root and the state key of a new guest.
    * @param guestId what tells the guest apart wherever it goes; migrations are authorised for it
+   * @param anchored whether it gets a root for keys that never leave this chip, too
    */
-  createGuestIdentity(guestId: string): Promise<GuestIdentity> {
+  createGuestIdentity(guestId: string, anchored = false): Promise<GuestIdentity> {
     const { jobs, hostAccount, hostRoot } = this;
     const policy = authorizedPolicyDigest(this.migrationAuthority.name, migrationPolicyRef(guestId));
     return jobs.run(hostAccount, async () => {
@@ -187,7 +198,9 @@ export class Hardware {
       const data = randomBytes(STATE_KEY_SIZE);
       try {
         const stateKey = await this.stateKeys.seal(hostAccount, rootKey, data);
-        return { rootPublic: root.publicArea, rootPrivate: root.privateBlob, ...stateKey };
+        const identity = { rootPublic: root.publicArea, rootPrivate: root.privateBlob, ...stateKey };
+        if (!anchored) return identity;
+        return { ...identity, anchored: await createUnder(jobs.chip, hostAccount, hostRoot, ANCHORED_ROOT_TEMPLATE) };
       } finally {
         data.fill(0);
       }
@@ -204,7 +217,9 @@ export class Hardware {
     const account = new Account(guestName);
     const root = this.guestRoot(identity);
     const stateKey = await this.unseal(account, root, identity, guestName);
-    return { stateKey, chip: new GuestChip(jobs, info, root, stateKey, account), account };
+    const chipBelow = (key: LoadableKey): GuestChip => new GuestChip(jobs, info, key, stateKey, account);
+    const anchored = identity.anchored === undefined ? undefined : chipBelow(loadable(identity.anchored, this.hostRoot));
+    return { stateKey, chip: chipBelow(root), anchored, account };
   }
 
   /** The identity with its state key sealed to whom new guests' are. Rejects as {@link openGuest}. */
@@ -214,7 +229,8 @@ export class Hardware {
     const stateKey = await this.unseal(hostAccount, root, identity, guestName);
     try {
       const sealed = await jobs.run(hostAccount, () => this.stateKeys.seal(hostAccount, root, stateKey));
-      return { rootPublic: identity.rootPublic, rootPrivate: identity.rootPrivate, ...sealed };
+      const { rootPublic, rootPrivate, anchored } = identity;
+      return { rootPublic, rootPrivate, ...sealed, ...(anchored === undefined ? {} : { anchored }) };
     } finally {
       stateKey.fill(0);
     }

@@ -55,6 +55,9 @@ export function guestRootTemplate(authPolicy: Buffer): TPMT_PUBLIC {
   return eccStorage(TPMA_OBJECT.encryptedDuplication | GENERATED | STORAGE, authPolicy, EMPTY);
 }
 
+/** The root of a guest's keys that never leave the chip: P-256 storage key, as the host root itself. */
+export const ANCHORED_ROOT_TEMPLATE: TPMT_PUBLIC = eccStorage(FIXED | GENERATED | STORAGE, EMPTY, EMPTY);
+
 /** `policyRef` of a guest: what its migration policies are signed for, besides the policy. SHA-256 of its identity. */
 export function migrationPolicyRef(guestId: string): Buffer {
   return hash(NAME_ALG, Buffer.from(guestId));

@@ -75,7 +75,7 @@ export interface KeyEngine {
    * copied where they are kept.
    */
   adopt(publicArea: TPMT_PUBLIC, sensitive: TPMT_SENSITIVE): Promise<PrivatePart>;
-  /** Stable one-byte tag, stored in blobs: 1 software, 2 hardware. */
+  /** Stable one-byte tag, stored in blobs: 1 software, 2 hardware, 3 hardware and anchored. */
   readonly id: number;
   /** Whether this engine can hold a key with these parameters. */
   supports(publicArea: TPMT_PUBLIC): boolean;

@@ -7,7 +7,7 @@ import { ChipError, ChipRestarted, ChipUnavailable } from '../hardware/errors.js
 import type { GuestChip } from '../hardware/guest-chip.js';
 import type { LoadableKey } from '../hardware/slots.js';
 import { guestKeyPublic, isDuplicable, sealedPublic, type AsymmetricPublic } from '../hardware/templates.js';
-import { MAX_PRIVATE_SIZE, TPM_ALG } from '../tpm/constants/index.js';
+import { MAX_PRIVATE_SIZE, TPM_ALG, TPMA_OBJECT } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { decode, encode, struct, tpm2b, uint8, type Infer } from '../tpm/schema.js';
@@ -18,6 +18,8 @@ import { createSymmetricSecret, type SymmetricPublic } from './symmetric-secret.
 
 /** {@link KeyEngine.id} of the hardware engine. */
 export const HARDWARE_ENGINE_ID = 2;
+/** {@link KeyEngine.id} of the hardware engine whose keys never leave the chip. */
+export const ANCHORED_ENGINE_ID = 3;
 
 const FORMAT = 1;
 const DEFAULT_EXPONENT = 65537;
@@ -71,13 +73,14 @@ const PASSING_ERRORS: ReadonlySet<number> = new Set([
 
 /** Makes keys of one guest in the chip. Asymmetric keys are the chip's; symmetric secrets are sealed by it and used in software. */
 export class HardwareEngine implements KeyEngine {
-  readonly id = HARDWARE_ENGINE_ID;
+  readonly id: number;
   private readonly chip: GuestChip;
   private readonly log: ChipLog;
   private readonly draw: RandomBytes;
 
   /** @param draw randomness for symmetric secrets */
   constructor(chip: GuestChip, log: ChipLog, draw: RandomBytes = randomBytes) {
+    this.id = (chip.rootPublic.objectAttributes & TPMA_OBJECT.fixedTPM) === 0 ? HARDWARE_ENGINE_ID : ANCHORED_ENGINE_ID;
     this.chip = chip;
     this.log = log;
     this.draw = draw;
@@ -154,7 +157,7 @@ export class HardwareEngine implements KeyEngine {
   }
 
   private part(publicArea: TPMT_PUBLIC, stored: Serialized): PrivatePart {
-    return new HardwarePrivatePart(this.chip, this.log, publicArea, this.chipKey(publicArea, stored), stored);
+    return new HardwarePrivatePart(this.id, this.chip, this.log, publicArea, this.chipKey(publicArea, stored), stored);
   }
 
   private chipKey(publicArea: TPMT_PUBLIC, { privateBlob, chipPublic }: Serialized): LoadableKey {
@@ -178,14 +181,15 @@ export class HardwareEngine implements KeyEngine {
 }
 
 class HardwarePrivatePart implements PrivatePart {
-  readonly engineId = HARDWARE_ENGINE_ID;
+  readonly engineId: number;
   private readonly chip: GuestChip;
   private readonly log: ChipLog;
   private readonly publicArea: TPMT_PUBLIC;
   private readonly key: LoadableKey;
   private readonly stored: Serialized;
 
-  constructor(chip: GuestChip, log: ChipLog, publicArea: TPMT_PUBLIC, key: LoadableKey, stored: Serialized) {
+  constructor(engineId: number, chip: GuestChip, log: ChipLog, publicArea: TPMT_PUBLIC, key: LoadableKey, stored: Serialized) {
+    this.engineId = engineId;
     this.chip = chip;
     this.log = log;
     this.publicArea = publicArea;
@@ -220,7 +224,7 @@ class HardwarePrivatePart implements PrivatePart {
 
   async secret(): Promise<SymmetricSecret> {
     if (isAsymmetric(this.publicArea)) {
-      if (!isDuplicable(this.publicArea)) throw new TpmError(TPM_RC.ATTRIBUTES);
+      if (!isDuplicable(this.publicArea) || this.engineId === ANCHORED_ENGINE_ID) throw new TpmError(TPM_RC.ATTRIBUTES);
       const sensitive = await asGuestErrors(this.chip, this.log, () => this.chip.extract(this.key));
       return { seedValue: Buffer.from(this.stored.seedValue), sensitive };
     }

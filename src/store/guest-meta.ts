@@ -28,7 +28,11 @@ const guestMeta = v.strictObject({
   created: v.pipe(v.string(), v.isoTimestamp()),
   /** Text of the policy file, or null if the guest has none. */
   policy: v.nullable(v.string()),
+  /** Policy that the guest had last, with its class: JSON. Absent in guests that were never started with one. */
+  policyInForce: v.optional(v.string()),
   listen: guestListen,
+  /** It has a TPM device on the host while it runs. */
+  device: v.optional(v.boolean()),
   /** The guest is to run whenever the daemon runs. */
   autostart: v.boolean(),
 });

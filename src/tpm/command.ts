@@ -1,5 +1,6 @@
 // TPM 2.0 Library Part 3: how a command is declared. One declaration serves the guest side (decode the request,
 // encode the response) and the chip side (encode the request, decode the response).
+import { MAX_COMMAND_SIZE } from './constants/index.js';
 import { atHandle, atParameter, TPM_RC, TpmError } from './response-code.js';
 import type { Infer, Schema, Shape } from './schema.js';
 import { Reader, Writer } from './wire.js';
@@ -31,7 +32,7 @@ type Handles<F> = { -readonly [N in keyof F]: number };
 
 /** The part of a declaration that its author writes; what is left out is empty or false. */
 export interface CommandSpec<H, I, O, R> {
-  /** Section of Part 3, e.g. `20.2`. */
+  /** Section of Part 3, e.g. `20.2`; of a command of our own, section of docs/aware-guests.md, e.g. `V.2`. */
   readonly section: string;
   readonly handles?: H;
   readonly in?: I;
@@ -44,8 +45,8 @@ export interface CommandSpec<H, I, O, R> {
   readonly extensive?: boolean;
   /** TPMA_CC `flushed`: the context of the first handle is flushed on success. */
   readonly flushed?: boolean;
-  /** Size to which callers may pad the parameter area with bytes that mean nothing. */
-  readonly paddedTo?: number;
+  /** Callers may pad the parameter area, with bytes that mean nothing, to the size of the largest command less this. */
+  readonly paddedBelow?: number;
   /** The command permits no sessions of any kind (tag must be `TPM_ST_NO_SESSIONS`, else `TPM_RC_AUTH_CONTEXT`). */
   readonly noSessions?: boolean;
 }
@@ -64,7 +65,7 @@ export interface Command<H = HandleFields, I = ParameterFields, O = ParameterFie
   readonly extensive: boolean;
   readonly flushed: boolean;
   readonly noSessions: boolean;
-  readonly paddedTo: number | undefined;
+  readonly paddedBelow: number | undefined;
   readonly handleList: readonly (readonly [string, HandleField])[];
   readonly inList: readonly (readonly [string, Schema<unknown>])[];
   readonly outList: readonly (readonly [string, Schema<unknown>])[];
@@ -103,7 +104,7 @@ export function command<
     extensive: spec.extensive ?? false,
     flushed: spec.flushed ?? false,
     noSessions: spec.noSessions ?? false,
-    paddedTo: spec.paddedTo,
+    paddedBelow: spec.paddedBelow,
     handleList: Object.entries(spec.handles ?? {}),
     inList,
     outList,
@@ -111,6 +112,19 @@ export function command<
     decryptable: isSizedBuffer(inList[0]?.[1].shape),
     encryptable: isSizedBuffer(outList[0]?.[1].shape),
   };
+}
+
+/** Bit of a command code: the command is a vendor's. */
+const VENDOR = 0x20000000;
+
+/** Whether a command is one of our own, with the vendor bit or without it. */
+export function isOwnCommand({ section }: Pick<Command, 'section'>): boolean {
+  return section.startsWith('V.');
+}
+
+/** A command of our own under its code without the vendor bit, for callers whose operating system lets no command with that bit through. */
+export function withoutVendorBit(of: Command): Command {
+  return { ...of, code: of.code & ~VENDOR };
 }
 
 /** `TPMA_CC` of a command (Part 2, 8.9). */
@@ -124,7 +138,7 @@ export function commandAttributes(of: Command): number {
     flag(of.flushed, 24) |
     (of.handleList.length << 25) |
     flag(rHandle, 28) |
-    flag((of.code & 0x20000000) !== 0, 29)
+    flag((of.code & VENDOR) !== 0, 29)
   );
 }
 
@@ -138,8 +152,11 @@ export function decodeHandles(of: Command, reader: Reader): number[] {
   );
 }
 
-/** Decodes the parameter area, which must be used up (`TPM_RC_SIZE`) unless it is padded as the command allows. Errors carry the parameter's number. */
-export function decodeParameters(of: Command, bytes: Buffer): Record<string, unknown> {
+/**
+ * Decodes the parameter area, which must be used up (`TPM_RC_SIZE`) unless it is padded as the command allows. Errors carry the parameter's
+ * number. `largest` is TPM_PT_MAX_COMMAND_SIZE as the caller was told.
+ */
+export function decodeParameters(of: Command, bytes: Buffer, largest = MAX_COMMAND_SIZE): Record<string, unknown> {
   const reader = new Reader(bytes);
   const values: Record<string, unknown> = {};
   of.inList.forEach(([name, schema], i) => {
@@ -148,7 +165,8 @@ export function decodeParameters(of: Command, bytes: Buffer): Record<string, unk
       (code) => atParameter(code, i + 1),
     );
   });
-  if (reader.remaining > 0 && bytes.length !== of.paddedTo) throw new TpmError(TPM_RC.SIZE);
+  const isPadded = of.paddedBelow !== undefined && bytes.length === largest - of.paddedBelow;
+  if (reader.remaining > 0 && !isPadded) throw new TpmError(TPM_RC.SIZE);
   return values;
 }
 

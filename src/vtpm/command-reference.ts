@@ -30,18 +30,19 @@ const keyUse: Readonly<Record<string, string>> = {
   NV_Certify: 'one operation',
   Sign: 'one operation',
   VerifySignature: 'none; unsealing the key for an HMAC',
+  Vendor_Quote: 'one operation',
 };
 
-/** Sorts `9.3` before `10.2`. */
+/** Sorts `9.3` before `10.2`, and the sections `V.n` of our own commands last. */
 function bySection(a: string, b: string): number {
-  const [x, y] = [a, b].map((section) => section.split('.').map(Number)) as [number[], number[]];
+  const [x, y] = [a, b].map((section) => section.replace('V', '1000').split('.').map(Number)) as [number[], number[]];
   return x.map((part, i) => part - (y[i] ?? 0)).find((difference) => difference !== 0) ?? 0;
 }
 
 const header = `# Commands
 
-Every command of TPM 2.0 Library Part 3 (revision 1.59), who serves it and what it costs the chip. This page is made by
-\`npm run docs:commands\`; a test fails when it is stale.
+Every command of TPM 2.0 Library Part 3 (revision 1.59), who serves it and what it costs the chip. Sections \`V.n\` are vendor commands, for
+[aware guests](aware-guests.md). This page is made by \`npm run docs:commands\`; a test fails when it is stale.
 
 "One operation" is one hardware command if the key is in a slot of the chip, at most three if it is not but its context is saved (flush,
 load the context, operate), and a few more the first time a key is used (its parent and the key itself are loaded). Keys of the NULL

@@ -16,8 +16,14 @@ export interface GuestTpm {
    * Never rejects: what fails inside is answered `TPM_RC_FAILURE`.
    * @param command one frame, header included, at most {@link MAX_COMMAND_SIZE} bytes; the TPM keeps no view of it
    * @param locality 0 to 4
+   * @param token what {@link answered} knows the command by; 0, the default, is none
    */
-  execute(command: Buffer, locality: number): Promise<Buffer>;
+  execute(command: Buffer, locality: number, token?: number): Promise<Buffer>;
+  /**
+   * The response to a command that this process, or one before it that was killed, executed with `token`; undefined if the command had no
+   * effect, or many had one since. Power cycles do not matter.
+   */
+  answered(token: number): Buffer | undefined;
   /** `_TPM_Init`: power is applied or reset; the TPM waits for TPM2_Startup. Volatile state is lost. */
   powerOn(): Promise<void>;
   /**
@@ -29,6 +35,11 @@ export interface GuestTpm {
   powerOff(): Promise<void>;
   /** True between {@link powerOn} and {@link powerOff}. */
   readonly powered: boolean;
+  /**
+   * What the machine's interface takes, in bytes, at most {@link MAX_COMMAND_SIZE}: the guest reads it in TPM_PT_MAX_COMMAND_SIZE and
+   * TPM_PT_MAX_RESPONSE_SIZE. Outlives power.
+   */
+  bufferSize: number;
   /**
    * Cancels the commands that execute or wait: they are answered `TPM_RC_CANCELED` at once and have no effect, except for one that
    * is about to be answered anyway.
@@ -52,8 +63,8 @@ export interface GuestTpm {
   /** The TPM Established flag of the PC Client profile: set by a D-RTM sequence. */
   readonly established: boolean;
   /** Clears the TPM Established flag; only from locality 3 or 4, false otherwise. */
-  resetEstablished(locality: number): boolean;
+  resetEstablished(locality: number): Promise<boolean>;
 }
 
-/** Largest command and response, in bytes, as reported in TPM_PT_MAX_COMMAND_SIZE and TPM_PT_MAX_RESPONSE_SIZE. */
+/** Largest command and response, in bytes. */
 export const MAX_COMMAND_SIZE = 4096;

@@ -1,5 +1,5 @@
 import { commandTable } from '../tpm/commands/index.js';
-import type { Command } from '../tpm/command.js';
+import { isOwnCommand, withoutVendorBit, type Command } from '../tpm/command.js';
 import type { AnyHandler, Handlers, ServedCommands } from './dispatch/handler.js';
 import { asymmetricHandlers } from './commands/asymmetric.js';
 import { attestationHandlers } from './commands/attestation.js';
@@ -24,6 +24,7 @@ import { signingHandlers } from './commands/signing.js';
 import { startupHandlers } from './commands/startup.js';
 import { symmetricHandlers } from './commands/symmetric.js';
 import { testingHandlers } from './commands/testing.js';
+import { vendorHandlers } from './commands/vendor.js';
 import { x509Handlers } from './commands/x509.js';
 
 /** Every command of Part 3: who handles it, or that it is not served. This table is what GetCapability reports. */
@@ -52,6 +53,7 @@ const handlers: Handlers = {
   ...capabilityHandlers,
   ...nvHandlers,
   ...nvCertifyHandlers,
+  ...vendorHandlers,
   FieldUpgradeStart: 'unsupported',
   FieldUpgradeData: 'unsupported',
   FirmwareRead: 'unsupported',
@@ -62,10 +64,15 @@ const handlers: Handlers = {
   Vendor_TCG_Test: 'unsupported',
 };
 
-/** The commands that are served, with their handlers. */
+/**
+ * The commands that are served, with their handlers. Vendor commands are there a second time without the vendor bit: Linux 6.1 and older
+ * find no command that has it, and so let none through /dev/tpmrm0.
+ */
 export const servedCommands: ServedCommands = new Map(
-  [...commandTable].flatMap(([code, command]): [number, { command: Command; handler: AnyHandler }][] => {
+  [...commandTable.values()].flatMap((command): [number, { command: Command; handler: AnyHandler }][] => {
     const handler = handlers[command.name as keyof Handlers];
-    return handler === 'unsupported' ? [] : [[code, { command, handler }]];
+    if (handler === 'unsupported') return [];
+    const codes = isOwnCommand(command) ? [command, withoutVendorBit(command)] : [command];
+    return codes.map((one) => [one.code, { command: one, handler }]);
   }),
 );

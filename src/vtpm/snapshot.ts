@@ -63,15 +63,19 @@ export function readVolatile(bytes: Buffer): VolatileState {
   }
 }
 
-/** Puts volatile state into a TPM that has loaded its durable state and has power. */
-export async function restoreVolatile(tpm: Tpm, state: VolatileState): Promise<void> {
+/**
+ * Puts volatile state into a TPM that has loaded its durable state and has power. If it may be older than what the guest had last, commits of
+ * ephemeral keys that were open are not any more.
+ */
+export async function restoreVolatile(tpm: Tpm, state: VolatileState, mayBeOlder: boolean): Promise<void> {
   tpm.clock.restore(state.clock);
   tpm.power.restore(state.power);
   tpm.dictionaryAttack.restore(state.dictionaryAttack);
   tpm.hierarchies.restoreSnapshot(state.hierarchies);
   tpm.pcrs.restore(state.pcrs);
   tpm.commandAudit.restore(state.commandAudit);
-  tpm.commits.restore(state.commits);
+  if (mayBeOlder) tpm.commits.restoreSpent(state.commits);
+  else tpm.commits.restore(state.commits);
   await tpm.drtm.restore(state.drtm);
   tpm.sessions.restoreSnapshot(state.sessions);
   await tpm.objects.restore(state.objects, tpm.keys);

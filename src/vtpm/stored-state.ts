@@ -13,6 +13,7 @@ import {
 } from './snapshot.js';
 import { openState, sealState, type StateOwner } from './state-blob.js';
 import { Tpm, type TpmParts } from './tpm.js';
+import { JOURNAL_KEY } from './volatile-keeper.js';
 
 /** Record with the volatile state that INIT is to restore. It is no part of the permanent state. */
 const VOLATILE_KEY = 'volatile';
@@ -34,6 +35,7 @@ export class StoredState {
   async permanentBlob(): Promise<Buffer> {
     const records = new Map(await this.records.load(''));
     records.delete(VOLATILE_KEY);
+    records.delete(JOURNAL_KEY);
     return this.seal('permanent', encodeRecords(records));
   }
 
@@ -65,6 +67,11 @@ export class StoredState {
   async store(state: Buffer): Promise<void> {
     await this.records.commit(new Map([[VOLATILE_KEY, state]]));
     state.fill(0);
+  }
+
+  /** Whether {@link apply} puts permanent state in place, which may be older than what there is. */
+  get replacesPermanent(): boolean {
+    return this.staged.permanent !== undefined;
   }
 
   /** Forgets what {@link accept} kept. */

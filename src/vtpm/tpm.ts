@@ -1,7 +1,9 @@
 import type { KeyManagement } from '../keys/key-management.js';
 import type { GuestProviders } from '../properties/guest-providers.js';
 import type { GuestRecords } from '../store/guest-records.js';
+import type { VolatileJournal } from '../store/volatile-journal.js';
 import { RandomSource } from '../crypto/random.js';
+import { MAX_COMMAND_SIZE } from './guest-tpm.js';
 import type { Limits } from './limits.js';
 import { AlgorithmSet } from './state/algorithm-set.js';
 import { Clock } from './state/clock.js';
@@ -27,6 +29,8 @@ export interface TpmParts {
   readonly limits: Limits;
   /** The guest's identity, which its state blobs are bound to. */
   readonly guestId?: string;
+  /** Where its volatile state outlives the process; default: nowhere. */
+  readonly journal?: VolatileJournal | undefined;
   /** What drives its PCRs; default: `digest` alone. */
   readonly properties?: GuestProviders | undefined;
 }
@@ -53,6 +57,8 @@ export class Tpm {
   readonly primaries: PrimaryRecords;
   readonly nv: NvMemory;
   readonly power: PowerState;
+  /** Largest command and response that the guest is told of, in bytes: `GuestTpm.bufferSize`. */
+  bufferSize = MAX_COMMAND_SIZE;
 
   constructor({ records, keys, limits, properties }: TpmParts, pcrLog = new PcrLog()) {
     this.pcrLog = pcrLog;

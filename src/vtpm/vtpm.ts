@@ -1,15 +1,17 @@
 import type { Account } from '../hardware/account.js';
 import { StoreError } from '../store/store-error.js';
+import { JournalUnwritable } from '../store/volatile-journal.js';
 import { Dispatcher, type DispatchObserver, type VolatileMoment } from './dispatch/dispatcher.js';
 import { errorResponse } from './dispatch/response.js';
 import { type GuestTpm, StateRefused, type StatePart } from './guest-tpm.js';
 import { servedCommands } from './handlers.js';
-import { readVolatile, restoreVolatile, takeVolatile, type VolatileState } from './snapshot.js';
+import { readVolatile, restoreVolatile, takeVolatile } from './snapshot.js';
 import { DRTM_LOCALITY } from './state/drtm.js';
 import { PcrLog, type PcrLogEntry } from './state/pcr-log.js';
 import { NotDurable } from './state/durable.js';
 import { StoredState } from './stored-state.js';
 import { Tpm, type TpmParts } from './tpm.js';
+import { VolatileKeeper } from './volatile-keeper.js';
 import { TPM_RC } from '../tpm/response-code.js';
 
 /** What a vTPM reports to its surroundings. */
@@ -35,15 +37,18 @@ export class VTpm implements GuestTpm {
   private readonly pending = new Set<Pending>();
   private readonly pcrLogRing = new PcrLog();
   private readonly stored: StoredState;
-  /** Volatile state of before a command that is not undone yet; no other runs until it is. */
-  private undo: VolatileMoment | undefined;
-  /** The last commit was successful. */
-  private writable = true;
+  /** Keeps the volatile state over the death of this process, if the guest has a journal. */
+  private readonly keeper: VolatileKeeper | undefined;
+  /** A command that failed is not undone yet; no other runs until it is. Without a journal: the volatile state of before it. */
+  private undo: VolatileMoment | 'journal' | undefined;
+  /** What could not be written last. */
+  private unwritable: 'store' | 'journal' | undefined;
 
   private constructor(parts: TpmParts, account: Account, observer: VTpmObserver) {
     this.parts = parts;
     this.account = account;
     this.observer = observer;
+    this.keeper = parts.journal && new VolatileKeeper(parts.journal);
     this.tpm = new Tpm(parts, this.pcrLogRing);
     this.stored = new StoredState(parts);
     this.dispatcher = this.makeDispatcher();
@@ -63,11 +68,19 @@ export class VTpm implements GuestTpm {
     return this.tpm.power.powered;
   }
 
+  get bufferSize(): number {
+    return this.tpm.bufferSize;
+  }
+
+  set bufferSize(bytes: number) {
+    this.tpm.bufferSize = bytes;
+  }
+
   get established(): boolean {
     return this.tpm.power.established;
   }
 
-  execute(command: Buffer, locality: number): Promise<Buffer> {
+  execute(command: Buffer, locality: number, token = 0): Promise<Buffer> {
     const pending: Pending = { cancel: undefined };
     const cancelled = new Promise<Buffer>((resolve) => {
       pending.cancel = (): void => {
@@ -81,9 +94,14 @@ export class VTpm implements GuestTpm {
       if (!this.pending.delete(pending)) return cancelled;
       pending.cancel = undefined;
       if (!this.tpm.power.powered) return errorResponse(TPM_RC.FAILURE);
+      this.keeper?.executing(token);
       return this.run(command, locality);
     });
     return Promise.race([executed, cancelled]);
+  }
+
+  answered(token: number): Buffer | undefined {
+    return this.keeper?.answered(token);
   }
 
   powerOn(): Promise<void> {
@@ -91,23 +109,68 @@ export class VTpm implements GuestTpm {
       this.stored.forget();
       await this.reload();
       this.applyPower();
+      this.keep();
+    });
+  }
+
+  /**
+   * Power comes back to where it was when another process of this host ended, by {@link suspend} or not; false, and off, if there is nothing
+   * to go on with. Rejects with a `JournalRefused` if what there is cannot be trusted, and with a `JournalUnwritable`; it stays then.
+   */
+  resume(): Promise<boolean> {
+    return this.enqueue(async () => {
+      const fresh = await this.keeper?.resume(() => this.loaded());
+      if (fresh === undefined) return false;
+      this.replace(fresh);
+      this.keeper?.begin(fresh);
+      fresh.power.powered = true;
+      this.noteRestore('restart of tpmux');
+      return true;
+    });
+  }
+
+  /**
+   * This process ends, the guest does not: what {@link resume} goes on with stays. What an unorderly shutdown would lose too much of is
+   * made durable, in case the host ends as well. The TPM is off then. Rejects if that could not be made durable.
+   */
+  suspend(): Promise<void> {
+    return this.enqueue(async () => {
+      const { tpm, keeper } = this;
+      try {
+        if (tpm.power.powered && this.undo === undefined) {
+          tpm.clock.changed();
+          tpm.nv.storeOrderly();
+          keeper?.prepareCommit(tpm);
+          await tpm.durable.commit();
+        }
+      } finally {
+        keeper?.release();
+        this.replace(await this.loaded());
+      }
     });
   }
 
   init(deleteVolatile: boolean): Promise<void> {
     return this.enqueue(async () => {
       const { established } = this.tpm.power;
+      const { replacesPermanent } = this.stored;
       const state = await this.stored.apply(deleteVolatile);
       await this.reload();
       this.applyPower();
       this.tpm.power.established = established;
-      if (state !== undefined) await this.resume(state);
+      if (replacesPermanent) await this.spendCommits();
+      if (state !== undefined) {
+        await restoreVolatile(this.tpm, state, true);
+        this.noteRestore('INIT');
+      }
+      this.keep();
     });
   }
 
   powerOff(): Promise<void> {
     return this.enqueue(async () => {
       const { established } = this.tpm.power;
+      this.keeper?.end();
       await this.reload();
       this.tpm.power.established = established;
     });
@@ -119,19 +182,18 @@ export class VTpm implements GuestTpm {
   }
 
   hashStart(): Promise<void> {
-    return this.enqueue(() => this.tpm.drtm.start(this.tpm.pcrs));
+    return this.change((tpm) => tpm.drtm.start(tpm.pcrs));
   }
 
   hashData(data: Buffer): Promise<void> {
     const copy = Buffer.from(data);
-    return this.enqueue(() => {
-      this.tpm.drtm.update(copy);
-      return Promise.resolve();
+    return this.change((tpm) => {
+      tpm.drtm.update(copy);
     });
   }
 
   hashEnd(): Promise<void> {
-    return this.enqueue(() => this.tpm.drtm.end(this.tpm));
+    return this.change((tpm) => tpm.drtm.end(tpm));
   }
 
   getState(part: StatePart): Promise<Buffer> {
@@ -157,9 +219,11 @@ export class VTpm implements GuestTpm {
     return this.pcrLogRing.entries;
   }
 
-  resetEstablished(locality: number): boolean {
+  async resetEstablished(locality: number): Promise<boolean> {
     if (locality !== 3 && locality !== 4) return false;
-    this.tpm.power.established = false;
+    await this.change(({ power }) => {
+      power.established = false;
+    });
     return true;
   }
 
@@ -191,6 +255,7 @@ export class VTpm implements GuestTpm {
   private replace(fresh: Tpm): void {
     this.tpm.objects.flushWhere(() => true);
     this.undo = undefined;
+    fresh.bufferSize = this.tpm.bufferSize;
     this.tpm = fresh;
     this.dispatcher = this.makeDispatcher();
   }
@@ -200,9 +265,41 @@ export class VTpm implements GuestTpm {
     this.tpm.clock.powerOn();
   }
 
-  private async resume(state: VolatileState): Promise<void> {
-    await restoreVolatile(this.tpm, state);
-    this.pcrLogRing.add({ kind: 'restore', command: 'INIT', locality: DRTM_LOCALITY, pcr: null, digests: [] });
+  private noteRestore(command: string): void {
+    this.pcrLogRing.add({ kind: 'restore', command, locality: DRTM_LOCALITY, pcr: null, digests: [] });
+  }
+
+  /** Begins a new journal with the state as it is; if that cannot be written the TPM is off, and there is no earlier state either. */
+  private keep(): void {
+    try {
+      this.keeper?.begin(this.tpm);
+    } catch (error) {
+      this.tpm.power.powered = false;
+      this.keeper?.end();
+      throw error;
+    }
+  }
+
+  private async spendCommits(): Promise<void> {
+    const { power, durable } = this.tpm;
+    power.spendCommits();
+    if (durable.dirty) await durable.commit();
+  }
+
+  /** Something other than a command changes volatile state. Rejects, and has no effect, if that cannot be kept. */
+  private change(make: (tpm: Tpm) => void | Promise<void>): Promise<void> {
+    return this.enqueue(async () => {
+      if (this.undo !== undefined) await this.goBack();
+      await make(this.tpm);
+      if (!this.tpm.power.powered) return;
+      try {
+        this.keeper?.record(this.tpm);
+      } catch (error) {
+        this.undo = 'journal';
+        await this.goBack();
+        throw error;
+      }
+    });
   }
 
   /** Runs one command; `TPM_RC_CANCELED` if it was given up before it had an effect. */
@@ -221,30 +318,51 @@ export class VTpm implements GuestTpm {
    */
   private async executeOrUndo(command: Buffer, locality: number): Promise<Buffer> {
     try {
-      if (this.undo !== undefined) await this.goBack(this.undo);
-      return await this.dispatcher.execute(command, locality);
+      if (this.undo !== undefined) await this.goBack();
+      const response = await this.dispatcher.execute(command, locality);
+      if (this.keeper?.record(this.tpm, response) === true && this.unwritable === 'journal') this.unwritable = undefined;
+      return response;
     } catch (error) {
-      if (!(error instanceof NotDurable || error instanceof StoreError)) {
+      const what = unwritable(error);
+      if (what === undefined) {
         this.observer.failed('a command failed, the TPM stops', error);
-        this.tpm.power.failed = true;
+        this.stop();
         return errorResponse(TPM_RC.FAILURE);
       }
-      if (this.writable) this.observer.failed('the state could not be made durable: commands that change it are undone', error);
-      this.writable = false;
-      if (this.undo === undefined) await this.goBack((this.undo = this.dispatcher.before())).catch(() => undefined);
+      if (this.unwritable !== what) this.observer.failed(`the ${what} cannot be written: commands that change the state are undone`, error);
+      this.unwritable = what;
+      if (this.undo === undefined) {
+        this.undo = this.keeper === undefined ? this.dispatcher.before() : 'journal';
+        await this.goBack().catch(() => undefined);
+      }
       return errorResponse(TPM_RC.RETRY);
     }
   }
 
+  /** Nothing is executed any more until power comes anew. */
+  private stop(): void {
+    this.tpm.power.failed = true;
+    try {
+      this.keeper?.record(this.tpm);
+    } catch {
+      // A process that goes on from what was written before is not worse off.
+    }
+  }
+
   /** Reads anew what is durable and puts back the volatile state of before a command. */
-  private async goBack(before: VolatileMoment): Promise<void> {
+  private async goBack(): Promise<void> {
+    const { undo, keeper } = this;
+    if (undo === undefined) return;
     const { powered } = this.tpm.power;
     const fresh = await this.loaded();
     fresh.power.powered = powered;
-    await restoreVolatile(fresh, readVolatile(Buffer.from(before.state)));
-    fresh.clock.catchUp(before.at);
+    if (undo === 'journal') await keeper?.goBack(fresh);
+    else {
+      await restoreVolatile(fresh, readVolatile(Buffer.from(undo.state)), false);
+      fresh.clock.catchUp(undo.at);
+      undo.state.fill(0);
+    }
     this.replace(fresh);
-    before.state.fill(0);
   }
 
   private makeDispatcher(): Dispatcher {
@@ -255,11 +373,15 @@ export class VTpm implements GuestTpm {
       failed: (what, error) => {
         this.observer.failed(what, error);
       },
+      committing: (response) => {
+        this.keeper?.prepareCommit(this.tpm, response);
+      },
       committed: () => {
-        this.writable = true;
+        this.keeper?.committed();
+        this.unwritable = undefined;
       },
     };
-    return new Dispatcher(this.tpm, servedCommands, observer);
+    return new Dispatcher(this.tpm, servedCommands, observer, this.keeper === undefined);
   }
 
   private enqueue<T>(job: () => Promise<T>): Promise<T> {
@@ -267,4 +389,10 @@ export class VTpm implements GuestTpm {
     this.queue = result.catch(() => undefined);
     return result;
   }
+}
+
+/** Where something could not be written, so that a command failed: it may succeed later, and nothing of it has happened. */
+function unwritable(error: unknown): 'store' | 'journal' | undefined {
+  if (error instanceof JournalUnwritable) return 'journal';
+  return error instanceof NotDurable || error instanceof StoreError ? 'store' : undefined;
 }

@@ -4,6 +4,8 @@ import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const ARGUMENTS = ['--import', 'tsx', MAIN];
+/** Program and first arguments of `tpmux`. */
+export const TPMUX: readonly string[] = [process.execPath, ...ARGUMENTS];
 
 export interface Result {
   readonly code: number | null;
@@ -21,10 +23,14 @@ export interface Running {
   err(): string;
 }
 
-/** Starts `tpmux` with these arguments; `environment` replaces what is inherited of TPMUX_*. */
-export function startTpmux(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Running {
+/** Starts `tpmux` with these arguments; `environment` replaces what is inherited of TPMUX_*, `program` is run instead of the sources. */
+export function startTpmux(
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+  program: readonly string[] = ARGUMENTS,
+): Running {
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TPMUX_')));
-  const child = spawn(process.execPath, [...ARGUMENTS, ...args], {
+  const child = spawn(process.execPath, [...program, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...inherited, TPMUX_CONFIG: '/dev/null', ...environment },
   });
@@ -45,6 +51,10 @@ export function startTpmux(args: readonly string[], environment: Readonly<Record
 }
 
 /** Runs `tpmux` to its end. */
-export function tpmux(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Result> {
-  return startTpmux(args, environment).result;
+export function tpmux(
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+  program?: readonly string[],
+): Promise<Result> {
+  return startTpmux(args, environment, program).result;
 }

@@ -129,7 +129,7 @@ describe('the command line with a daemon', () => {
     assert.ok(pid !== undefined);
     daemon.child.kill('SIGTERM');
     assert.equal((await daemon.result).code, 0);
-    assert.deepEqual((await readdir(join(root, 'run'), { recursive: true })).sort(), ['chip', 'guests']);
+    assert.deepEqual((await readdir(join(root, 'run'), { recursive: true })).sort(), ['chip', 'guests', 'volatile']);
   });
 
   it('is checked without a daemon, against the TPM itself', async () => {

@@ -18,7 +18,11 @@ describe('the command line without a daemon', () => {
     await ends(['guest', 'create', '..'], 2, /guest name "\.\." : a name has 1 to 63/);
     await ends(['guest', 'create', 'a', '--policy', '/nonexistent/p'], 2, /reading the policy \/nonexistent\/p : ENOENT/);
     await ends(['guest', 'remove', 'a'], 2, /add --yes/);
-    await ends(['guest', 'attach', 'a'], 2, /neither --format nor --device is given \(formats: qemu, libvirt, xl, docker, tcti\)/);
+    await ends(
+      ['guest', 'attach', 'a'],
+      2,
+      /none of --format, --device and --no-device is given \(formats: qemu, libvirt, xl, docker, tcti\)/,
+    );
     await ends(['guest', 'attach', 'a', '--format', 'vmware'], 2, /Allowed choices are qemu/);
     await ends(['guest', 'create', 'a', '--mssim', '65535'], 2, /A port is 1 to 65534/);
     await ends(['pcr', 'read', 'a', '99'], 2, /A PCR index is 0 to 23/);

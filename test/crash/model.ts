@@ -1,104 +1,115 @@
-// What a guest does, and what must be there of it: a model of the changes that were acknowledged.
-import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPMA_NV, TPMA_OBJECT } from '../../src/tpm/constants/index.js';
-import * as Commands from '../../src/tpm/commands/index.js';
-import type { TPMT_PUBLIC } from '../../src/tpm/structures/index.js';
-import { type Execute, none, password, run } from '../support/frames.js';
+// What must be there of a guest: a model of the changes that were acknowledged.
+import { createHash } from 'node:crypto';
+import { TPM_ALG, TPM_ECC_CURVE, TPM_NT, TPMA_NV, TPMA_OBJECT } from '../../src/tpm/constants/index.js';
+import { PolicyAuthValue } from '../../src/tpm/commands/index.js';
+import type { TPMS_NV_PUBLIC, TPMT_PUBLIC } from '../../src/tpm/structures/index.js';
+import { none } from '../support/frames.js';
 import { eccTemplate } from '../support/templates.js';
 
+/** Indices that are defined and undefined, with the owner's authorisation. */
 export const FIRST_INDEX = 0x01500000;
 export const FIRST_PERSISTENT = 0x81000000;
-const OWNER_READ_WRITE = TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE;
+export const FIRST_TRANSIENT = 0x80000000;
+/** PCRs that are extended; the second one can be reset. */
+export const PCRS = [10, 16] as const;
+/** Authorisation value of the indices in {@link fixedIndices}. */
+export const NV_AUTH = 'value of the index';
 
 export const signing: TPMT_PUBLIC = {
   ...eccTemplate(TPM_ECC_CURVE.NIST_P256),
   objectAttributes:
-    TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.sign,
+    TPMA_OBJECT.fixedTPM |
+    TPMA_OBJECT.fixedParent |
+    TPMA_OBJECT.sensitiveDataOrigin |
+    TPMA_OBJECT.userWithAuth |
+    TPMA_OBJECT.noDA |
+    TPMA_OBJECT.sign,
 };
 
-/** What must be there: changes that were acknowledged. */
+export const ownerIndex = (nvIndex: number): TPMS_NV_PUBLIC => ({
+  nvIndex,
+  nameAlg: TPM_ALG.SHA256,
+  attributes: TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE,
+  authPolicy: none,
+  dataSize: 32,
+});
+
+const BY_AUTH = TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPMA_NV.NO_DA;
+const index = (nvIndex: number, attributes: number): TPMS_NV_PUBLIC => ({
+  nvIndex,
+  nameAlg: TPM_ALG.SHA256,
+  attributes: (BY_AUTH | attributes) >>> 0,
+  authPolicy: none,
+  dataSize: 8,
+});
+
+/** Indices that are there from the beginning: what is written to `durable` goes to the disk, the others are in memory until a shutdown. */
+export const fixedIndices = {
+  durable: index(0x01500100, 0),
+  orderly: index(0x01500101, TPMA_NV.ORDERLY),
+  counter: index(0x01500102, (TPM_NT.COUNTER << 4) | TPMA_NV.ORDERLY),
+} as const;
+export type FixedIndex = keyof typeof fixedIndices;
+
+/** What must be there. Bytes are in hexadecimal. */
 export interface Model {
-  nv: Map<number, string>;
-  persistent: Map<number, string>;
-  ownerAuth: string;
-  endorsementAuth: string;
+  readonly nv: ReadonlyMap<number, string>;
+  readonly fixed: Readonly<Record<FixedIndex, string>>;
+  readonly persistent: ReadonlyMap<number, string>;
+  readonly ownerAuth: string;
+  readonly endorsementAuth: string;
+  readonly pcrs: Readonly<Record<number, string>>;
+  /** Names of loaded objects, by handle. */
+  readonly objects: ReadonlyMap<number, string>;
+  /** What went into hash sequences, by handle. */
+  readonly sequences: ReadonlyMap<number, string>;
+  readonly policyDigest: string;
 }
 
-/** A key that is loaded. */
-export interface Key {
-  readonly handle: number;
-  /** Hexadecimal. */
-  readonly name: string;
+export const ZERO = Buffer.alloc(32).toString('hex');
+
+/** A guest at work, before its first step. */
+export const newModel = (objects: ReadonlyMap<number, string>, fixed: Model['fixed']): Model => ({
+  nv: new Map(),
+  fixed,
+  persistent: new Map(),
+  ownerAuth: '',
+  endorsementAuth: '',
+  pcrs: Object.fromEntries(PCRS.map((pcr) => [pcr, ZERO])),
+  objects,
+  sequences: new Map(),
+  policyDigest: ZERO,
+});
+
+/** The map with another value; undefined takes the key away. */
+export function withEntry<V>(map: ReadonlyMap<number, V>, key: number, value: V | undefined): ReadonlyMap<number, V> {
+  const copy = new Map(map);
+  if (value === undefined) copy.delete(key);
+  else copy.set(key, value);
+  return copy;
 }
 
-/** One step of the workload: the command, and what the model is when it was acknowledged. */
-export interface Step {
-  readonly send: (execute: Execute) => Promise<unknown>;
-  readonly after: Model;
+/** SHA-256 over bytes in hexadecimal, put together. */
+export function sha256(...parts: readonly string[]): string {
+  return createHash('sha256')
+    .update(Buffer.from(parts.join(''), 'hex'))
+    .digest('hex');
 }
 
-const copy = (model: Model): Model => ({ ...model, nv: new Map(model.nv), persistent: new Map(model.persistent) });
-const pick = (count: number): number => Math.floor(Math.random() * count);
+/** The digest of a policy session after PolicyAuthValue. */
+export const afterAuthValue = (digest: string): string => sha256(digest, PolicyAuthValue.code.toString(16).padStart(8, '0'));
 
-function nvStep(model: Model): Step {
-  const after = copy(model);
-  const nvIndex = FIRST_INDEX + pick(12);
-  const on = { authHandle: TPM_RH.OWNER, nvIndex };
-  const owner = [password(model.ownerAuth)];
-  if (!model.nv.has(nvIndex)) {
-    after.nv.set(nvIndex, '');
-    const publicInfo = { nvIndex, nameAlg: TPM_ALG.SHA256, attributes: OWNER_READ_WRITE, authPolicy: none, dataSize: 32 } as const;
-    return { after, send: (execute) => run(execute, Commands.NV_DefineSpace, { authHandle: TPM_RH.OWNER, auth: none, publicInfo }, owner) };
-  }
-  if (pick(4) === 0) {
-    after.nv.delete(nvIndex);
-    return { after, send: (execute) => run(execute, Commands.NV_UndefineSpace, on, owner) };
-  }
-  const data = Buffer.from(Math.random().toString().padEnd(32, '0').slice(0, 32));
-  after.nv.set(nvIndex, data.toString());
-  return { after, send: (execute) => run(execute, Commands.NV_Write, { ...on, data, offset: 0 }, owner) };
+/** The handle that the next object or sequence gets. */
+export function nextTransient({ objects, sequences }: Model): number {
+  let handle = FIRST_TRANSIENT;
+  while (objects.has(handle) || sequences.has(handle)) handle++;
+  return handle;
 }
 
-function evictStep(model: Model, key: Key): Step {
-  const after = copy(model);
-  const persistentHandle = FIRST_PERSISTENT + pick(6);
-  const present = model.persistent.has(persistentHandle);
-  if (present) after.persistent.delete(persistentHandle);
-  else after.persistent.set(persistentHandle, key.name);
-  const objectHandle = present ? persistentHandle : key.handle;
-  const request = { auth: TPM_RH.OWNER, objectHandle, persistentHandle };
-  return { after, send: (execute) => run(execute, Commands.EvictControl, request, [password(model.ownerAuth)]) };
+/** The model in a form that can be compared with what a guest sees: of sequences it sees the digest. */
+export function comparable(model: Model): unknown {
+  const sorted = (map: ReadonlyMap<number, string>): unknown => [...map].sort(([a], [b]) => a - b);
+  const { nv, persistent, objects, sequences } = model;
+  const digests = new Map([...sequences].map(([handle, data]) => [handle, sha256(data)]));
+  return { ...model, nv: sorted(nv), persistent: sorted(persistent), objects: sorted(objects), sequences: sorted(digests) };
 }
-
-function authStep(model: Model, which: 'ownerAuth' | 'endorsementAuth'): Step {
-  const after = copy(model);
-  after[which] = pick(2) === 0 ? '' : `auth${pick(1000).toString()}`;
-  const authHandle = which === 'ownerAuth' ? TPM_RH.OWNER : TPM_RH.ENDORSEMENT;
-  return {
-    after,
-    send: (execute) =>
-      run(execute, Commands.HierarchyChangeAuth, { authHandle, newAuth: Buffer.from(after[which]) }, [password(model[which])]),
-  };
-}
-
-function volatileStep(model: Model): Step {
-  const digests = [{ hashAlg: TPM_ALG.SHA256, digest: Buffer.alloc(32, 3) }] as const;
-  const sends = [
-    (execute: Execute) => run(execute, Commands.PCR_Extend, { pcrHandle: 10, digests: [...digests] }),
-    (execute: Execute) => run(execute, Commands.GetRandom, { bytesRequested: 16 }),
-  ];
-  return { after: model, send: sends[pick(sends.length)]! };
-}
-
-/** What a guest does next; `key` is loaded. */
-export function nextStep(model: Model, key: Key): Step {
-  const kind = pick(10);
-  if (kind < 5) return nvStep(model);
-  if (kind < 7) return evictStep(model, key);
-  if (kind < 8) return authStep(model, pick(2) === 0 ? 'ownerAuth' : 'endorsementAuth');
-  return volatileStep(model);
-}
-
-export const newModel = (): Model => ({ nv: new Map(), persistent: new Map(), ownerAuth: '', endorsementAuth: '' });
-
-/** The model in a form that can be compared. */
-export const sorted = (model: Model): unknown => ({ ...model, nv: [...model.nv].sort(), persistent: [...model.persistent].sort() });

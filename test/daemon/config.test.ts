@@ -6,6 +6,7 @@ import { loadConfig, parseConfig } from '../../src/daemon/config.js';
 import { DEFAULT_COUNTER_INDEX } from '../../src/hardware/host-counter.js';
 import { DEFAULT_HOST_ROOT_HANDLE } from '../../src/hardware/host-keys.js';
 import { EXIT, Failure } from '../../src/failure.js';
+import { LIMIT_NAMES, LIMIT_SETTINGS } from '../../src/policy/limits.js';
 
 const refused = (content: string, why: RegExp): void => {
   assert.throws(
@@ -64,7 +65,8 @@ describe('the configuration', () => {
   it('has a sample file with every setting at its default', async () => {
     const sample = new URL('../../docs/tpmux.yaml', import.meta.url).pathname;
     const handles = { hostRootHandle: DEFAULT_HOST_ROOT_HANDLE, counterIndex: DEFAULT_COUNTER_INDEX };
-    const expected = { ...(await loadConfig({ config: '/dev/null' }, {})), ...handles };
+    const limits = Object.fromEntries(LIMIT_NAMES.map((name) => [name, LIMIT_SETTINGS[name].normal]));
+    const expected = { ...(await loadConfig({ config: '/dev/null' }, {})), ...handles, limits };
     assert.deepEqual(await loadConfig({ config: sample }, {}), expected);
   });
 
@@ -74,6 +76,8 @@ describe('the configuration', () => {
     refused('connections: {max-per-guest: many}', /^connections\.max-per-guest: .*Expected number but received "many"/);
     refused('connections: {max-per-guest: 0}', /^connections\.max-per-guest: .*Expected >=1/);
     refused('host-root-handle: 0x80000000', /^host-root-handle: .*Expected >=2164260864/);
+    refused('limits: {nv-bytes: 1}', /^limits\.nv-bytes: Expected a number from 8192 to 1048576/);
+    refused('policies: {default: ../x}', /^policies\.default: Expected the name of a class/);
     refused('- a\n- b', /^the file: Expected settings by name/);
     refused('just words', /^the file: .*Expected Object/);
     refused('tcti: [1', /^line 1 is not YAML/);

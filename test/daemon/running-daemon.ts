@@ -7,7 +7,7 @@ import type { AuditEntry } from '../../src/daemon/audit-log.js';
 import type { Check } from '../../src/daemon/chip-checks.js';
 import { loadConfig, type Config } from '../../src/daemon/config.js';
 import { runDaemon } from '../../src/daemon/daemon.js';
-import type { GuestView } from '../../src/daemon/guest.js';
+import type { GuestView } from '../../src/daemon/guest-view.js';
 import type { Logger } from '../../src/daemon/logger.js';
 import type { FailureParts } from '../../src/failure.js';
 import type { CommandCounter } from '../../src/hardware/account.js';

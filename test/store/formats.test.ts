@@ -15,6 +15,7 @@ import { password, run } from '../support/frames.js';
 import { openTestTpm, softwareKeys } from '../support/vtpm.js';
 import { EXAMPLE } from './formats/example.js';
 import { checkGuest, HOST_GUEST, HOST_SETTINGS } from './formats/example-host.js';
+import { checkVolatile } from './formats/example-volatile.js';
 
 const FORMATS = fileURLToPath(new URL('./formats/', import.meta.url));
 
@@ -70,6 +71,14 @@ describe('stored formats', () => {
       } finally {
         await daemon.dispose();
       }
+    });
+  });
+
+  it('a guest that was killed under an earlier version goes on', async () => {
+    await withEach(async (_, example) => {
+      const copy = join(directory, 'volatile');
+      await cp(join(example, 'volatile'), copy, { recursive: true });
+      await checkVolatile(copy);
     });
   });
 

@@ -8,8 +8,9 @@ import {
   StartAuthSession,
   TestParms,
 } from '../../src/tpm/commands/index.js';
-import { TPM_ALG, TPM_CAP, TPM_CC, TPM_ECC_CURVE, TPM_PT, TPM_RH, TPM_SE } from '../../src/tpm/constants/index.js';
+import { TPM_ALG, TPM_CAP, TPM_CC, TPM_ECC_CURVE, TPM_PT, TPM_RH, TPM_SE, TPMA_CC } from '../../src/tpm/constants/index.js';
 import type { TPMS_CAPABILITY_DATA, TPMT_PUBLIC_PARMS } from '../../src/tpm/structures/index.js';
+import { atParameter, TPM_RC } from '../../src/tpm/response-code.js';
 import { servedCommands } from '../../src/vtpm/handlers.js';
 import { defaultLimits } from '../../src/vtpm/limits.js';
 import { type Differential, startDifferential } from '../support/differential.js';
@@ -106,6 +107,7 @@ describe('GetCapability', () => {
       TPM_PT.SPLIT_MAX,
       TPM_PT.TOTAL_COMMANDS,
       TPM_PT.LIBRARY_COMMANDS,
+      TPM_PT.VENDOR_COMMANDS,
     ];
     const answers = await both.both(ask(TPM_CAP.TPM_PROPERTIES, TPM_PT.FIXED, 1000));
     const [mine, theirs] = [answers.ours, answers.theirs].map(
@@ -123,6 +125,7 @@ describe('GetCapability', () => {
     assert.equal(value(TPM_PT.FIRMWARE_VERSION_1), 1);
     assert.equal(value(TPM_PT.HR_TRANSIENT_MIN), defaultLimits.loadedObjects);
     assert.equal(value(TPM_PT.TOTAL_COMMANDS), servedCommands.size);
+    assert.equal(value(TPM_PT.VENDOR_COMMANDS), 8);
   });
 
   it('properties come in groups', async () => {
@@ -159,11 +162,17 @@ describe('GetCapability', () => {
       mine.map((cca) => cca & 0x2000ffff),
       [...servedCommands.keys()].sort((a, b) => a - b),
     );
-    for (const cca of mine)
+    for (const cca of mine.filter((one) => (one & TPMA_CC.commandIndex) < 0x5000))
       assert.equal(cca, reference.get(cca & 0x2000ffff), `attributes of ${commandTable.get(cca & 0xffff)?.name ?? '?'}`);
+    // What Linux goes by in /dev/tpmrm0: vendor bit, handles of the command, and that none comes back.
+    assert.deepEqual(
+      mine.filter((one) => (one & TPMA_CC.commandIndex) >= 0x5000).map((one) => one.toString(16)),
+      ['5001', '5002', '2005003', '2005004', '20005001', '20005002', '22005003', '22005004'],
+    );
+    assert.deepEqual(await ours(TPM_CAP.COMMANDS, TPM_CC.Vendor_ListProviders), mine.slice(-4));
     await same(TPM_CAP.COMMANDS, TPM_CC.PCR_Read, [0, 1]);
     await same(TPM_CAP.COMMANDS, 0x10000, [1]);
-    await same(TPM_CAP.COMMANDS, 0x20000001, [1]);
+    await same(TPM_CAP.COMMANDS, 0x20005005, [1]);
     await same(TPM_CAP.PP_COMMANDS, TPM_CC.PP_Commands + 1);
   });
 
@@ -181,6 +190,8 @@ describe('GetCapability', () => {
       { type: TPM_ALG.KEYEDHASH, parameters: { scheme: { scheme: TPM_ALG.HMAC, details: { hashAlg: TPM_ALG.SHA512 } } } },
     ];
     for (const parameters of parms) assert.equal(await both.code(TestParms, { parameters }), 0);
+    const tooLarge = { type: TPM_ALG.RSA, parameters: { symmetric: none, scheme: noScheme, keyBits: 4096, exponent: 0 } } as const;
+    assert.equal(await both.code(TestParms, { parameters: tooLarge }), atParameter(TPM_RC.VALUE, 1));
     for (const hex of [
       '0099',
       '0001',

@@ -21,7 +21,7 @@ import {
   Startup,
 } from '../../src/tpm/commands/index.js';
 import {
-  MAX_OBJECT_CONTEXT,
+  CONTEXT_OVERHEAD,
   TPM_ALG,
   TPM_CC,
   TPM_RH,
@@ -382,15 +382,19 @@ describe('FlushContext', () => {
   });
 
   it('takes a context that is padded to the largest size, as Windows does, and no other padding', async () => {
-    const { execute } = await openTestTpm();
+    const { execute, tpm } = await openTestTpm();
     const { sessionHandle } = await run(execute, StartAuthSession, start);
-    const bare = frame(ContextLoad, { context: await save(execute, sessionHandle) });
-    const padded = (size: number): Buffer => {
-      const bytes = Buffer.concat([bare, Buffer.alloc(size - (bare.length - 10))]);
-      bytes.writeUInt32BE(bytes.length, 2);
-      return bytes;
-    };
-    assert.equal(codeOf(await execute(padded(MAX_OBJECT_CONTEXT - 1))), TPM_RC.SIZE);
-    assert.equal(codeOf(await execute(padded(MAX_OBJECT_CONTEXT))), TPM_RC.SUCCESS);
+    for (const bufferSize of [4096, 3968]) {
+      tpm.bufferSize = bufferSize;
+      const bare = frame(ContextLoad, { context: await save(execute, sessionHandle) });
+      const padded = (size: number): Buffer => {
+        const bytes = Buffer.concat([bare, Buffer.alloc(size - (bare.length - 10))]);
+        bytes.writeUInt32BE(bytes.length, 2);
+        return bytes;
+      };
+      const largest = bufferSize - CONTEXT_OVERHEAD;
+      assert.equal(codeOf(await execute(padded(largest - 1))), TPM_RC.SIZE);
+      assert.equal(codeOf(await execute(padded(largest))), TPM_RC.SUCCESS);
+    }
   });
 });

@@ -71,8 +71,8 @@ describe('a hash sequence from locality 4', () => {
     await same();
     const count = async (execute: Execute): Promise<number> => (await run(execute, ReadClock, {})).currentTime.clockInfo.restartCount;
     assert.equal(await count(test.execute), await count(theirs));
-    assert.equal(test.tpm.resetEstablished(2), false);
-    assert.equal(test.tpm.resetEstablished(3), true);
+    assert.equal(await test.tpm.resetEstablished(2), false);
+    assert.equal(await test.tpm.resetEstablished(3), true);
     assert.equal(test.tpm.established, false);
   });
 

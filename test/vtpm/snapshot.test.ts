@@ -1,6 +1,10 @@
-// The state of a vTPM taken out and put into another object: every later command gives the same answers.
+// The state of a vTPM taken out, or left behind by a process that was killed, and put into another object: every later command gives the
+// same answers.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { KeyManagement } from '../../src/keys/key-management.js';
 import { SoftwareEngine } from '../../src/keys/software.js';
@@ -10,7 +14,6 @@ import {
   ContextSave,
   CreatePrimary,
   EventSequenceComplete,
-  FlushContext,
   GetCapability,
   HashSequenceStart,
   HierarchyChangeAuth,
@@ -19,12 +22,10 @@ import {
   NV_DefineSpace,
   NV_Increment,
   NV_Read,
-  NV_ReadLock,
   NV_ReadPublic,
   NV_Write,
   PCR_Extend,
   PCR_Read,
-  PCR_Reset,
   PCR_SetAuthValue,
   PolicyAuthValue,
   PolicyCommandCode,
@@ -34,19 +35,20 @@ import {
   ReadPublic,
   SequenceComplete,
   SequenceUpdate,
-  SetCommandCodeAuditStatus,
   Shutdown,
   Startup,
 } from '../../src/tpm/commands/index.js';
 import { TPM_ALG, TPM_CAP, TPM_CC, TPM_NT, TPM_RH, TPM_SE, TPM_SU, TPMA_NV, TPMA_SESSION } from '../../src/tpm/constants/index.js';
 import { TPM_RC } from '../../src/tpm/response-code.js';
 import { StateRefused } from '../../src/vtpm/guest-tpm.js';
+import { VolatileJournal } from '../../src/store/volatile-journal.js';
 import { defaultLimits } from '../../src/vtpm/limits.js';
 import { VTpm } from '../../src/vtpm/vtpm.js';
 import { Account } from '../../src/hardware/account.js';
-import { codeOf, type Execute, frame, none, password, run } from '../support/frames.js';
+import { codeOf, type Execute, frame, none, run } from '../support/frames.js';
 import { aesCfb, ClientSession, passwordUse, runWithSessions } from '../support/sessions.js';
 import { asParent, eccTemplate, hmacTemplate } from '../support/templates.js';
+import { volatileStep } from '../support/volatile-steps.js';
 import { MemoryRecords } from '../support/vtpm.js';
 
 const { SHA256 } = TPM_ALG;
@@ -62,14 +64,26 @@ class Guest {
     this.keys = new KeyManagement({ hardware: software, software, blobKey: randomBytes(32) });
   }
 
-  open(records: MemoryRecords): Promise<VTpm> {
+  /** Where the journals of its objects are. */
+  readonly directory = mkdtempSync(join(tmpdir(), 'tpmux-snapshot-'));
+  private readonly journalKey = randomBytes(32);
+  private readonly journals = new Map<VTpm, string>();
+  private opened = 0;
+
+  /** @param left the journal of another object, which this one finds */
+  async open(records: MemoryRecords, left?: string): Promise<VTpm> {
+    const path = join(this.directory, (this.opened++).toString());
+    if (left !== undefined) copyFileSync(left, path);
+    const journal = new VolatileJournal({ path, guestId: this.guestId, bootId: Buffer.alloc(16) }, this.journalKey);
     const observer = {
       failed: (what: string, error: unknown): void => {
         this.failures.push([what, error]);
       },
     };
     const { keys, guestId } = this;
-    return VTpm.open({ records, keys, limits: defaultLimits, guestId }, new Account('g'), observer);
+    const tpm = await VTpm.open({ records, keys, limits: defaultLimits, guestId, journal }, new Account('g'), observer);
+    this.journals.set(tpm, path);
+    return tpm;
   }
 
   /** A new TPM, started. */
@@ -83,7 +97,18 @@ class Guest {
   }
 
   /** Another object with the state of `tpm`. */
-  async copy(tpm: VTpm): Promise<Execute> {
+  copy(tpm: VTpm, records: MemoryRecords, how: 'blobs' | 'journal'): Promise<Execute> {
+    return how === 'blobs' ? this.copyBlobs(tpm) : this.copyJournal(tpm, records);
+  }
+
+  /** As after kill -9 of the process: what is on the disk is all there is. */
+  private async copyJournal(tpm: VTpm, records: MemoryRecords): Promise<Execute> {
+    const other = await this.open(records.copy(), this.journals.get(tpm));
+    assert.ok(await other.resume());
+    return (bytes, locality = 0) => other.execute(bytes, locality);
+  }
+
+  private async copyBlobs(tpm: VTpm): Promise<Execute> {
     const [permanent, volatile] = [await tpm.getState('permanent'), await tpm.getState('volatile')];
     const other = await this.open(new MemoryRecords());
     await other.setState('volatile', volatile);
@@ -92,75 +117,6 @@ class Guest {
     return (bytes, locality = 0) => other.execute(bytes, locality);
   }
 }
-
-/** Commands whose answers are a function of the state, as far as they succeed. */
-const step = fc.oneof(
-  fc.tuple(fc.nat(23), fc.nat(4), fc.nat(255)).map(([pcrHandle, locality, byte]) => ({
-    bytes: frame(PCR_Extend, { pcrHandle, digests: [{ hashAlg: SHA256, digest: Buffer.alloc(32, byte) }] }),
-    locality,
-  })),
-  fc.nat(23).map((pcrHandle) => ({ bytes: frame(PCR_Reset, { pcrHandle }), locality: 0 })),
-  fc
-    .constantFrom(SHA256, TPM_ALG.SHA1, TPM_ALG.NULL)
-    .map((hashAlg) => ({ bytes: frame(HashSequenceStart, { auth: none, hashAlg }), locality: 0 })),
-  fc.tuple(fc.nat(4), fc.uint8Array({ maxLength: 200 })).map(([slot, data]) => ({
-    bytes: frame(SequenceUpdate, { sequenceHandle: 0x80000000 + slot, buffer: Buffer.from(data) }),
-    locality: 0,
-  })),
-  fc.nat(4).map((slot) => ({
-    bytes: frame(SequenceComplete, { sequenceHandle: 0x80000000 + slot, buffer: none, hierarchy: TPM_RH.OWNER }),
-    locality: 0,
-  })),
-  fc.nat(4).map((slot) => ({ bytes: frame(FlushContext, { flushHandle: 0x80000000 + slot }), locality: 0 })),
-  fc.tuple(fc.nat(3), fc.boolean(), fc.boolean()).map(([index, counter, orderly]) => {
-    const attributes =
-      TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPMA_NV.READ_STCLEAR | (orderly ? TPMA_NV.ORDERLY : 0) | (counter ? TPM_NT.COUNTER << 4 : 0);
-    const publicInfo = {
-      nvIndex: 0x01500000 + index,
-      nameAlg: SHA256,
-      attributes: attributes >>> 0,
-      authPolicy: none,
-      dataSize: 8,
-    } as const;
-    return { bytes: frame(NV_DefineSpace, { authHandle: TPM_RH.OWNER, auth: none, publicInfo }), locality: 0 };
-  }),
-  ...[NV_Increment, NV_ReadLock].map((command) =>
-    fc.nat(3).map((index) => ({ bytes: frame(command, { authHandle: 0x01500000 + index, nvIndex: 0x01500000 + index }), locality: 0 })),
-  ),
-  fc.tuple(fc.nat(3), fc.uint8Array({ minLength: 8, maxLength: 8 })).map(([index, data]) => ({
-    bytes: frame(NV_Write, { authHandle: 0x01500000 + index, nvIndex: 0x01500000 + index, data: Buffer.from(data), offset: 0 }),
-    locality: 0,
-  })),
-  fc.nat(3).map((index) => ({
-    bytes: frame(NV_Read, { authHandle: 0x01500000 + index, nvIndex: 0x01500000 + index, size: 8, offset: 0 }),
-    locality: 0,
-  })),
-  fc.tuple(fc.constantFrom(TPM_RH.OWNER, TPM_RH.ENDORSEMENT, TPM_RH.PLATFORM), fc.constantFrom<0 | 1>(0, 1)).map(([enable, state]) => ({
-    bytes: frame(HierarchyControl, { authHandle: TPM_RH.PLATFORM, enable, state }),
-    locality: 0,
-  })),
-  fc.nat(3).map((index) => ({
-    bytes: frame(NV_Read, { authHandle: 0x01500000 + index, nvIndex: 0x01500000 + index, size: 8, offset: 0 }, [password('no')]),
-    locality: 0,
-  })),
-  fc.constantFrom(TPM_SU.CLEAR, TPM_SU.STATE).map((shutdownType) => ({ bytes: frame(Shutdown, { shutdownType }), locality: 0 })),
-  fc.constantFrom<number[]>([TPM_CC.GetRandom], [TPM_CC.PCR_Extend, TPM_CC.PCR_Read]).map((setList) => ({
-    bytes: frame(SetCommandCodeAuditStatus, { auth: TPM_RH.OWNER, auditAlg: TPM_ALG.NULL, setList, clearList: [] }),
-    locality: 0,
-  })),
-  fc.tuple(fc.nat(2), fc.nat(30)).map(([first, property]) => ({
-    bytes: frame(GetCapability, {
-      capability: first === 0 ? TPM_CAP.PCR_PROPERTIES : TPM_CAP.TPM_PROPERTIES,
-      property: 0x200 + property,
-      propertyCount: 4,
-    }),
-    locality: 0,
-  })),
-  fc.constantFrom('ff0000', '00ff00', '0000ff').map((hex) => ({
-    bytes: frame(PCR_Read, { pcrSelectionIn: [{ hash: SHA256, pcrSelect: Buffer.from(hex, 'hex') }] }),
-    locality: 0,
-  })),
-);
 
 /** A session as its caller knows it, for the other TPM. */
 const twin = (session: ClientSession): ClientSession => Object.assign(Object.create(ClientSession.prototype) as ClientSession, session);
@@ -171,6 +127,7 @@ describe('the state of a vTPM', () => {
     guest = new Guest('11111111-1111-4111-8111-111111111111');
   });
   afterEach(() => {
+    rmSync(guest.directory, { recursive: true });
     assert.deepEqual(guest.failures, []);
   });
 
@@ -182,8 +139,8 @@ describe('the state of a vTPM', () => {
     creationPCR: [],
   });
 
-  it('is complete: objects, sequences, sessions, PCRs, NV, hierarchies', async () => {
-    const { tpm, execute } = await guest.begin();
+  async function isComplete(how: 'blobs' | 'journal'): Promise<void> {
+    const { tpm, records, execute } = await guest.begin();
     const nv = 0x01500001;
     const counter = 0x01500002;
     const attributes = (TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPMA_NV.ORDERLY | TPMA_NV.NO_DA) >>> 0;
@@ -224,7 +181,7 @@ describe('the state of a vTPM', () => {
     const away = await ClientSession.start(execute);
     const savedSession = (await run(execute, ContextSave, { saveHandle: away.handle })).context;
 
-    const copy = await guest.copy(tpm);
+    const copy = await guest.copy(tpm, records, how);
     const sameAnswer = async (bytes: Buffer, locality = 0): Promise<Buffer> => {
       const [one, two] = [await execute(bytes, locality), await copy(bytes, locality)];
       assert.equal(two.toString('hex'), one.toString('hex'));
@@ -267,36 +224,40 @@ describe('the state of a vTPM', () => {
         assert.equal(data.toString(), 'orderly!');
       }
     }
-  });
+  }
 
-  it('answers whatever comes as the one it was taken from', async () => {
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(step, { minLength: 1, maxLength: 40 }),
-        fc.array(step, { minLength: 1, maxLength: 40 }),
-        async (before, after) => {
-          const { tpm, execute } = await guest.begin();
-          for (const { bytes, locality } of before) await execute(bytes, locality);
-          const copy = await guest.copy(tpm);
-          for (const { bytes, locality } of after) {
-            assert.equal((await copy(bytes, locality)).toString('hex'), (await execute(bytes, locality)).toString('hex'));
-          }
-        },
-      ),
-      { numRuns: 60 },
-    );
-  });
+  for (const how of ['blobs', 'journal'] as const) {
+    it(`is complete with ${how}: objects, sequences, sessions, PCRs, NV, hierarchies`, () => isComplete(how));
 
-  it('keeps the time: Clock and Time go on, the counters too', async () => {
-    const { tpm, execute } = await guest.begin();
-    await run(execute, ClockRateAdjust, { auth: TPM_RH.OWNER, rateAdjust: 1 });
-    const before = (await run(execute, ReadClock, {})).currentTime;
-    const copy = await guest.copy(tpm);
-    const after = (await run(copy, ReadClock, {})).currentTime;
-    assert.ok(after.time >= before.time && after.time < before.time + 5000n);
-    assert.ok(after.clockInfo.clock >= before.clockInfo.clock);
-    assert.deepEqual({ ...after.clockInfo, clock: 0n }, { ...before.clockInfo, clock: 0n });
-  });
+    it(`answers with ${how} whatever comes as the one it was taken from`, async () => {
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(volatileStep, { minLength: 1, maxLength: 40 }),
+          fc.array(volatileStep, { minLength: 1, maxLength: 40 }),
+          async (before, after) => {
+            const { tpm, records, execute } = await guest.begin();
+            for (const { bytes, locality } of before) await execute(bytes, locality);
+            const copy = await guest.copy(tpm, records, how);
+            for (const { bytes, locality } of after) {
+              assert.equal((await copy(bytes, locality)).toString('hex'), (await execute(bytes, locality)).toString('hex'));
+            }
+          },
+        ),
+        { numRuns: 60 },
+      );
+    });
+
+    it(`keeps the time with ${how}: Clock and Time go on, the counters too`, async () => {
+      const { tpm, records, execute } = await guest.begin();
+      await run(execute, ClockRateAdjust, { auth: TPM_RH.OWNER, rateAdjust: 1 });
+      const before = (await run(execute, ReadClock, {})).currentTime;
+      const copy = await guest.copy(tpm, records, how);
+      const after = (await run(copy, ReadClock, {})).currentTime;
+      assert.ok(after.time >= before.time && after.time < before.time + 5000n);
+      assert.ok(after.clockInfo.clock >= before.clockInfo.clock);
+      assert.deepEqual({ ...after.clockInfo, clock: 0n }, { ...before.clockInfo, clock: 0n });
+    });
+  }
 
   it('is put in place at once: permanent and volatile state together, or none', async () => {
     const { tpm, records, execute } = await guest.begin();

@@ -1,6 +1,6 @@
 // TPM 2.0 Library Part 3, 28: context management.
 import { command, noAuth, user } from '../command.js';
-import { MAX_OBJECT_CONTEXT, TPM_CC } from '../constants/index.js';
+import { CONTEXT_OVERHEAD, TPM_CC } from '../constants/index.js';
 import { TPMI_DH_CONTEXT, TPMI_DH_OBJECT, TPMI_DH_PERSISTENT, TPMI_RH_PROVISION, TPMS_CONTEXT, TPM_HANDLE } from '../structures/index.js';
 
 export const ContextSave = command(TPM_CC.ContextSave, 'ContextSave', {
@@ -16,7 +16,7 @@ export const ContextLoad = command(TPM_CC.ContextLoad, 'ContextLoad', {
   outHandle: { loadedHandle: TPM_HANDLE },
   noSessions: true,
   // Windows Server 2019 pads the context up to TPM_PT_MAX_OBJECT_CONTEXT.
-  paddedTo: MAX_OBJECT_CONTEXT,
+  paddedBelow: CONTEXT_OVERHEAD,
 });
 
 /** The handle is a parameter, so a session can be named that does not authorise anything. */

@@ -122,6 +122,10 @@ export const TPM_CC = {
   CertifyX509: 0x197,
   ACT_SetTimeout: 0x198,
   Vendor_TCG_Test: 0x20000000,
+  Vendor_ListProviders: 0x20005001,
+  Vendor_ReadVector: 0x20005002,
+  Vendor_PolicyPCR: 0x20005003,
+  Vendor_Quote: 0x20005004,
 } as const;
 export type TPM_CC = (typeof TPM_CC)[keyof typeof TPM_CC];
 

@@ -1,5 +1,5 @@
 // TPM 2.0 Library Part 2, annex A: values that an implementation chooses. Buffer sizes are those of libtpms, so that a
-// guest that moves between it and us meets the same limits; those that a larger RSA key needs are larger.
+// guest that moves between it and us meets the same limits.
 
 /** PCRs of a bank. */
 export const IMPLEMENTATION_PCR = 24;
@@ -9,6 +9,11 @@ export const PCR_SELECT_MAX = 3;
 export const PCR_SELECT_MIN = 3;
 /** Hash algorithms, and so PCR banks and entries of a `TPML_DIGEST_VALUES`. */
 export const HASH_COUNT = 4;
+
+/** Bytes of the name of a property provider (vendor commands). */
+export const MAX_PROVIDER_NAME = 32;
+/** Property providers that one response of a vendor command lists. */
+export const MAX_PROVIDER_LIST = 32;
 
 /** Bytes of the largest digest (SHA-512). */
 export const MAX_DIGEST_SIZE = 64;
@@ -24,8 +29,8 @@ export const MAX_SYM_DATA = 128;
 export const MAX_SYM_KEY_BYTES = 32;
 /** Bytes of the largest cipher block. */
 export const MAX_SYM_BLOCK_SIZE = 16;
-/** Bytes of the largest RSA modulus that a structure can carry; which sizes keys may have is decided elsewhere. */
-export const MAX_RSA_KEY_BYTES = 512;
+/** Bytes of the largest RSA modulus of a guest. */
+export const MAX_RSA_KEY_BYTES = 384;
 /** Bytes of the largest RSA private key: the five numbers of the CRT form. */
 export const RSA_PRIVATE_SIZE = (MAX_RSA_KEY_BYTES * 5) / 2;
 /** Bytes of the largest ECC coordinate (BN_P638). */
@@ -67,8 +72,8 @@ export const MAX_LOADED_OBJECTS = 256;
 /** Bytes of the largest command and response. */
 export const MAX_COMMAND_SIZE = 4096;
 export const MAX_RESPONSE_SIZE = 4096;
-/** Bytes of the largest saved context (TPM_PT_MAX_OBJECT_CONTEXT): what a response can hold besides its header and the context's head. */
-export const MAX_OBJECT_CONTEXT = MAX_RESPONSE_SIZE - 28;
+/** Bytes that TPM_PT_MAX_OBJECT_CONTEXT is less than the largest response: the header and the context's head. */
+export const CONTEXT_OVERHEAD = 28;
 /** Bytes of a hierarchy's primary seed and proof. */
 export const PRIMARY_SEED_SIZE = 64;
 /** Localities, 0 to 4. */

@@ -101,8 +101,8 @@ export type TPMI_ECC_CURVE = Exclude<TPM_ECC_CURVE, typeof TPM_ECC_CURVE.NONE>;
 export const TPMI_AES_KEY_BITS = oneOf(uint16, [128, 256], TPM_RC.VALUE);
 export const TPMI_CAMELLIA_KEY_BITS = oneOf(uint16, [128, 256], TPM_RC.VALUE);
 export const TPMI_TDES_KEY_BITS = oneOf(uint16, [128, 192], TPM_RC.VALUE);
-/** RSA key sizes that a structure can carry, in bits; else `TPM_RC_VALUE`. Which of them are served is decided elsewhere. */
-export const TPMI_RSA_KEY_BITS = oneOf(uint16, [1024, 2048, 3072, 4096], TPM_RC.VALUE);
+/** RSA key sizes in bits, for a guest those of libtpms; else `TPM_RC_VALUE`. 4096 is only for a chip (see `Reader.lenient`). */
+export const TPMI_RSA_KEY_BITS = oneOf<1024 | 2048 | 3072 | 4096>(uint16, [1024, 2048, 3072], TPM_RC.VALUE);
 
 /** Tag of a command: `TPM_RC_VALUE` if it is no tag at all, `TPM_RC_BAD_TAG` if it is another structure's. */
 export const TPMI_ST_COMMAND_TAG = oneOf(TPM_ST_FIELD, [TPM_ST.NO_SESSIONS, TPM_ST.SESSIONS], TPM_RC.BAD_TAG);

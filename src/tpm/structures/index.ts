@@ -13,3 +13,4 @@ export * from './schemes.js';
 export * from './sessions.js';
 export * from './symmetric.js';
 export * from './tickets.js';
+export * from './vendor.js';

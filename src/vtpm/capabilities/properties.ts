@@ -1,14 +1,13 @@
 // TPM 2.0 Library Part 2, 6.13: TPM_CAP_TPM_PROPERTIES. Every value is true of this vTPM.
+import { isOwnCommand, type Command } from '../../tpm/command.js';
 import {
+  CONTEXT_OVERHEAD,
   IMPLEMENTATION_PCR,
   MAX_CAP_BUFFER,
-  MAX_COMMAND_SIZE,
   MAX_DIGEST_BUFFER,
   MAX_DIGEST_SIZE,
   MAX_NV_BUFFER_SIZE,
   MAX_NV_INDEX_SIZE,
-  MAX_OBJECT_CONTEXT,
-  MAX_RESPONSE_SIZE,
   PCR_SELECT_MIN,
   PT_GROUP,
   TPM_ALG,
@@ -18,7 +17,6 @@ import {
   TPM_SPEC_LEVEL,
   TPM_SPEC_VERSION,
   TPM_SPEC_YEAR,
-  TPMA_CC,
   TPMA_MEMORY,
   TPMA_PERMANENT,
   TPMA_STARTUP_CLEAR,
@@ -32,7 +30,7 @@ import { CONTEXT_GAP_MAX } from '../state/sessions.js';
 import type { Tpm } from '../tpm.js';
 import { servedCurves } from './key-parameters.js';
 
-type Served = ReadonlyMap<number, unknown>;
+type Served = ReadonlyMap<number, { readonly command: Command }>;
 
 /** Four characters of a text as a number, filled up with zero bytes. */
 function characters(text: string, start = 0): number {
@@ -50,7 +48,7 @@ const CONTEXT_KEY_BITS = 256;
 /** The properties that never change, in order. */
 function fixedProperties(tpm: Tpm, served: Served): TPMS_TAGGED_PROPERTY[] {
   const { limits } = tpm;
-  const vendorCommands = [...served.keys()].filter((code) => (code & TPMA_CC.V) !== 0).length;
+  const vendorCommands = [...served.values()].filter(({ command }) => isOwnCommand(command)).length;
   return tagged([
     [TPM_PT.FAMILY_INDICATOR, TPM_SPEC_FAMILY],
     [TPM_PT.LEVEL, TPM_SPEC_LEVEL],
@@ -81,11 +79,11 @@ function fixedProperties(tpm: Tpm, served: Served): TPMS_TAGGED_PROPERTY[] {
     [TPM_PT.CONTEXT_SYM, TPM_ALG.AES],
     [TPM_PT.CONTEXT_SYM_SIZE, CONTEXT_KEY_BITS],
     [TPM_PT.ORDERLY_COUNT, Number(ORDERLY_COUNT)],
-    [TPM_PT.MAX_COMMAND_SIZE, MAX_COMMAND_SIZE],
-    [TPM_PT.MAX_RESPONSE_SIZE, MAX_RESPONSE_SIZE],
+    [TPM_PT.MAX_COMMAND_SIZE, tpm.bufferSize],
+    [TPM_PT.MAX_RESPONSE_SIZE, tpm.bufferSize],
     [TPM_PT.MAX_DIGEST, MAX_DIGEST_SIZE],
-    [TPM_PT.MAX_OBJECT_CONTEXT, MAX_OBJECT_CONTEXT],
-    [TPM_PT.MAX_SESSION_CONTEXT, MAX_OBJECT_CONTEXT],
+    [TPM_PT.MAX_OBJECT_CONTEXT, tpm.bufferSize - CONTEXT_OVERHEAD],
+    [TPM_PT.MAX_SESSION_CONTEXT, tpm.bufferSize - CONTEXT_OVERHEAD],
     [TPM_PT.PS_FAMILY_INDICATOR, TPM_SPEC_FAMILY],
     [TPM_PT.PS_LEVEL, TPM_SPEC_LEVEL],
     [TPM_PT.PS_REVISION, TPM_SPEC_VERSION],
@@ -112,14 +110,14 @@ function variableProperties(tpm: Tpm): TPMS_TAGGED_PROPERTY[] {
     [TPM_PT.STARTUP_CLEAR, startupClearAttributes(tpm)],
     [TPM_PT.HR_NV_INDEX, indices],
     [TPM_PT.HR_LOADED, loaded],
-    [TPM_PT.HR_LOADED_AVAIL, limits.loadedSessions - loaded],
+    [TPM_PT.HR_LOADED_AVAIL, Math.max(0, limits.loadedSessions - loaded)],
     [TPM_PT.HR_ACTIVE, active],
-    [TPM_PT.HR_ACTIVE_AVAIL, limits.activeSessions - active],
+    [TPM_PT.HR_ACTIVE_AVAIL, Math.max(0, limits.activeSessions - active)],
     [TPM_PT.HR_TRANSIENT_AVAIL, objects.available],
     [TPM_PT.HR_PERSISTENT, persistent.handles.length],
     [TPM_PT.HR_PERSISTENT_AVAIL, persistent.available],
     [TPM_PT.NV_COUNTERS, nv.counters],
-    [TPM_PT.NV_COUNTERS_AVAIL, limits.nvIndices - indices],
+    [TPM_PT.NV_COUNTERS_AVAIL, Math.max(0, limits.nvIndices - indices)],
     [TPM_PT.ALGORITHM_SET, tpm.algorithmSet.number],
     [TPM_PT.LOADED_CURVES, servedCurves(tpm).length],
     [TPM_PT.LOCKOUT_COUNTER, dictionaryAttack.failedTries],

@@ -1,6 +1,8 @@
 // TPM 2.0 Library Part 3, 18: attestation commands.
 import { TPM_RH, TPM_ST } from '../../tpm/constants/index.js';
+import { isProviderExtraData } from '../../tpm/provider-quote.js';
 import { TPM_RC } from '../../tpm/response-code.js';
+import type { TPML_PCR_SELECTION, TPMT_SIG_SCHEME_PLUS, TPMT_SIGNATURE_PLUS } from '../../tpm/structures/index.js';
 import { attest, clockInfo } from '../attestation.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
@@ -8,12 +10,36 @@ import { FIRMWARE_VERSION } from '../identity.js';
 import { requireSigner, schemeHash } from '../signing.js';
 import { TPM_ALG } from '../../tpm/constants/index.js';
 import { creationTicket, isTicketValid } from '../tickets.js';
+import type { Tpm } from '../tpm.js';
 
 const nothing = Buffer.alloc(0);
 
 /** Names of an object. Those of a sequence are empty. */
 function namesOf(call: Call, where: string): { readonly name: Buffer; readonly qualifiedName: Buffer } {
   return call.entity(where).kind === 'sequence' ? { name: nothing, qualifiedName: nothing } : call.object(where);
+}
+
+/** What a quote is about. */
+interface QuoteRequest {
+  readonly extraData: Buffer;
+  readonly inScheme: TPMT_SIG_SCHEME_PLUS;
+  readonly PCRselect: TPML_PCR_SELECTION;
+  /** The provider whose value counts at a PCR index. */
+  readonly vector: (index: number) => string;
+}
+
+/** Signs PCRs with the key at `signHandle`. `TPM_RC_SCHEME`, `TPM_RC_KEY`, placed. */
+export async function quotePcrs(
+  tpm: Tpm,
+  call: Call,
+  { extraData, inScheme, PCRselect, vector }: QuoteRequest,
+): Promise<{ quoted: Buffer; signature: TPMT_SIGNATURE_PLUS }> {
+  const signer = requireSigner(call, 'signHandle', 'inScheme', inScheme);
+  const hashAlg = schemeHash(signer.scheme);
+  if (hashAlg === TPM_ALG.NULL) throw call.error(TPM_RC.SCHEME, 'inScheme');
+  const quote = { pcrSelect: tpm.pcrs.filter(PCRselect), pcrDigest: tpm.pcrs.digestOf(PCRselect, hashAlg, vector) };
+  const { attested, signature } = await attest(tpm, signer, extraData, { type: TPM_ST.ATTEST_QUOTE, attested: quote });
+  return { quoted: attested, signature };
 }
 
 export const attestationHandlers = {
@@ -37,14 +63,10 @@ export const attestationHandlers = {
     return { certifyInfo: attested, signature };
   },
 
-  /** 18.4 */
-  Quote: async (tpm, { qualifyingData, inScheme, PCRselect }, call) => {
-    const signer = requireSigner(call, 'signHandle', 'inScheme', inScheme);
-    const hashAlg = schemeHash(signer.scheme);
-    if (hashAlg === TPM_ALG.NULL) throw call.error(TPM_RC.SCHEME, 'inScheme');
-    const quote = { pcrSelect: tpm.pcrs.filter(PCRselect), pcrDigest: tpm.pcrs.digestOf(PCRselect, hashAlg) };
-    const { attested, signature } = await attest(tpm, signer, qualifyingData, { type: TPM_ST.ATTEST_QUOTE, attested: quote });
-    return { quoted: attested, signature };
+  /** 18.4. Qualifying data that looks like that of Vendor_Quote is refused: `TPM_RC_VALUE`. */
+  Quote: (tpm, { qualifyingData, inScheme, PCRselect }, call) => {
+    if (isProviderExtraData(qualifyingData)) throw call.error(TPM_RC.VALUE, 'qualifyingData');
+    return quotePcrs(tpm, call, { extraData: qualifyingData, inScheme, PCRselect, vector: tpm.pcrs.attested });
   },
 
   /** 18.5 */

@@ -2,13 +2,14 @@
 import { wrapParametersOf } from '../../crypto/credential.js';
 import { innerUnwrap, innerWrap, newInnerKey, outerUnwrap, outerWrap } from '../../crypto/outer-wrap.js';
 import { decapsulate, encapsulate } from '../../crypto/secrets.js';
-import { MAX_PRIVATE_SIZE, TPM_ALG, TPM_RH, TPMA_OBJECT } from '../../tpm/constants/index.js';
+import { MAX_PRIVATE_SIZE, TPM_ALG, TPMA_OBJECT } from '../../tpm/constants/index.js';
 import { digestSize, hash } from '../../tpm/hash.js';
 import { nameOfPublic } from '../../tpm/name.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { decode, encode, sized } from '../../tpm/schema.js';
 import { Reader } from '../../tpm/wire.js';
 import { type TPMT_PUBLIC, TPMT_SENSITIVE, type TPMT_SYM_DEF_OBJECT_PLUS } from '../../tpm/structures/index.js';
+import { ANCHORED_ENGINE_ID } from '../../keys/hardware-engine.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { checkOutsideObject } from '../objects/outside-object.js';
@@ -88,6 +89,8 @@ export const duplicationHandlers = {
       if (newParent === undefined) throw call.error(TPM_RC.HIERARCHY, 'newParentHandle');
     }
     checkInnerKey(call, symmetricAlg, encryptionKeyIn, 'encryptionKeyIn', true);
+    // The policy wants its keys to stay in this chip, whatever their attributes allow.
+    if (object.privatePart?.engineId === ANCHORED_ENGINE_ID) throw call.error(TPM_RC.ATTRIBUTES, 'objectHandle');
     const area = await sensitiveOf(object);
     const clear = encode(TPM2B_SENSITIVE_AREA, area);
     area.sensitive.fill(0);
@@ -137,8 +140,7 @@ export const duplicationHandlers = {
     );
     seed?.fill(0);
     checkOutsideObject(call, 'objectPublic', objectPublic, 'duplicate', area);
-    const engine = parent.hierarchy === TPM_RH.NULL ? tpm.keys.software : tpm.keys.engineFor(objectPublic);
-    const privatePart = await engine.adopt(objectPublic, area);
+    const privatePart = await tpm.keys.importEngineFor(objectPublic, parent.hierarchy).adopt(objectPublic, area);
     const object = { name: nameOfPublic(objectPublic), authValue: area.authValue, privatePart };
     const outPrivate = tpm.keys.wrap(object, parent.name);
     area.sensitive.fill(0);

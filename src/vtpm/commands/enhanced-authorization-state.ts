@@ -3,6 +3,7 @@ import { TPM_CC } from '../../tpm/constants/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { encode } from '../../tpm/schema.js';
 import { TPML_PCR_SELECTION, TPMS_TIME_INFO, NO, YES } from '../../tpm/structures/index.js';
+import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { checkReadAccess } from '../nv-access.js';
 import { conditionDigest, isConditionMet, operandAt } from '../policy/condition.js';
@@ -16,19 +17,39 @@ function timeInfo(tpm: Tpm): Buffer {
   return encode(TPMS_TIME_INFO, info);
 }
 
+/** What a policy says of PCRs. */
+interface PcrAssertion {
+  readonly pcrDigest: Buffer;
+  readonly pcrs: TPML_PCR_SELECTION;
+  /** The provider whose value counts at a PCR index. */
+  readonly vector: (index: number) => string;
+  /** Command code in the policy digest. */
+  readonly code: number;
+  /** What the policy digest has between the command code and the selection. */
+  readonly named: readonly Buffer[];
+}
+
+/**
+ * Asserts the values of PCRs, for PolicyPCR and its like. An empty `pcrDigest` stands for the present values; in a trial session any digest is
+ * taken. A change of any PCR in any vector ends what the session asserts, by the one counter that all vectors have.
+ */
+export function assertPcrs({ pcrs: state }: Tpm, call: Call, { pcrDigest, pcrs, vector, code, named }: PcrAssertion): void {
+  const session = call.session('policySession');
+  const { policy } = session;
+  const current = state.digestOf(pcrs, session.authHash, vector);
+  if (!session.isTrial) {
+    if (policy.pcrCounter !== undefined && policy.pcrCounter !== state.updateCounter) throw call.error(TPM_RC.PCR_CHANGED);
+    if (pcrDigest.length > 0 && !pcrDigest.equals(current)) throw call.error(TPM_RC.VALUE, 'pcrDigest');
+    policy.pcrCounter = state.updateCounter;
+  }
+  const digest = session.isTrial && pcrDigest.length > 0 ? pcrDigest : current;
+  extendPolicy(session, code, ...named, encode(TPML_PCR_SELECTION, state.filter(pcrs)), digest);
+}
+
 export const policyStateHandlers = {
-  /** 23.7. An empty `pcrDigest` stands for the present values; in a trial session any digest is taken. */
+  /** 23.7 */
   PolicyPCR: (tpm, { pcrDigest, pcrs }, call) => {
-    const session = call.session('policySession');
-    const { policy } = session;
-    const current = tpm.pcrs.digestOf(pcrs, session.authHash);
-    if (!session.isTrial) {
-      if (policy.pcrCounter !== undefined && policy.pcrCounter !== tpm.pcrs.updateCounter) throw call.error(TPM_RC.PCR_CHANGED);
-      if (pcrDigest.length > 0 && !pcrDigest.equals(current)) throw call.error(TPM_RC.VALUE, 'pcrDigest');
-      policy.pcrCounter = tpm.pcrs.updateCounter;
-    }
-    const digest = session.isTrial && pcrDigest.length > 0 ? pcrDigest : current;
-    extendPolicy(session, TPM_CC.PolicyPCR, encode(TPML_PCR_SELECTION, tpm.pcrs.filter(pcrs)), digest);
+    assertPcrs(tpm, call, { pcrDigest, pcrs, vector: tpm.pcrs.presented, code: TPM_CC.PolicyPCR, named: [] });
   },
 
   /** 23.9 */

@@ -1,4 +1,5 @@
 // TPM 2.0 Library Part 3, 22: integrity collection (PCR).
+import type { Response } from '../../tpm/command.js';
 import type {
   PCR_Allocate,
   PCR_Event,
@@ -12,7 +13,7 @@ import { DRTM_PCR, HCRTM_PCR, IMPLEMENTATION_PCR, TPM_RH } from '../../tpm/const
 import { digestSize, hash } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { trimAuth } from '../../tpm/session-crypto.js';
-import { type TPML_DIGEST_VALUES, type TPMT_HA, YES } from '../../tpm/structures/index.js';
+import { type TPML_DIGEST_VALUES, type TPML_PCR_SELECTION, type TPMT_HA, YES } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
 import { selectedPcrs } from '../state/pcrs.js';
@@ -60,19 +61,22 @@ const pcrEvent: Handler<typeof PCR_Event> = async (tpm, { pcrHandle, eventData }
   return { digests };
 };
 
-/** 22.4 */
-const pcrRead: Handler<typeof PCR_Read> = ({ pcrs }, { pcrSelectionIn }) => {
+/** What PCR_Read answers, of what the guest sees or of the vector of `provider`, which must exist. */
+export function readPcrs({ pcrs }: Tpm, pcrSelectionIn: TPML_PCR_SELECTION, provider?: string): Response<typeof PCR_Read> {
   const pcrValues: Buffer[] = [];
   const pcrSelectionOut = pcrs.filter(pcrSelectionIn).map(({ hash: bank, pcrSelect }) => {
     const given = Buffer.alloc(pcrSelect.length);
     for (const index of selectedPcrs(pcrSelect).slice(0, MAX_READ_DIGESTS - pcrValues.length)) {
-      pcrValues.push(pcrs.matrix.read(bank, index));
+      pcrValues.push(pcrs.matrix.read(bank, index, provider));
       given[index >> 3] = (given[index >> 3] ?? 0) | (1 << (index & 7));
     }
     return { hash: bank, pcrSelect: given };
   });
   return { pcrUpdateCounter: pcrs.updateCounter, pcrSelectionOut, pcrValues };
-};
+}
+
+/** 22.4 */
+const pcrRead: Handler<typeof PCR_Read> = (tpm, { pcrSelectionIn }) => readPcrs(tpm, pcrSelectionIn);
 
 /** 22.5: changes of what exists now, whatever was asked for before. There is always room for what is asked: no bank can have more than all PCRs. */
 const pcrAllocate: Handler<typeof PCR_Allocate> = ({ pcrs }, { pcrAllocation }, call) => {

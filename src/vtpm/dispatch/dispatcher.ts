@@ -47,6 +47,8 @@ export interface DispatchObserver {
   begin(name: string | undefined): void;
   /** Something failed that is not the guest's doing. */
   failed(what: string, error: unknown): void;
+  /** Changes are about to become durable; then `response` is given. What it throws, {@link Dispatcher.execute} rejects with; nothing is durable then. */
+  committing?(response: Buffer): void;
   /** Changes became durable. */
   committed(): void;
 }
@@ -63,12 +65,15 @@ export class Dispatcher {
   private readonly tpm: Tpm;
   private readonly served: ServedCommands;
   private readonly observer: DispatchObserver;
+  private readonly keepsBefore: boolean;
   private taken: VolatileMoment | undefined;
 
-  constructor(tpm: Tpm, served: ServedCommands, observer: DispatchObserver) {
+  /** @param keepsBefore whether {@link before} is needed: a copy of the volatile state is made for it before every command that may write */
+  constructor(tpm: Tpm, served: ServedCommands, observer: DispatchObserver, keepsBefore = true) {
     this.tpm = tpm;
     this.served = served;
     this.observer = observer;
+    this.keepsBefore = keepsBefore;
   }
 
   /**
@@ -83,6 +88,7 @@ export class Dispatcher {
     const response = await this.respond(Buffer.from(frame), locality);
     if (tpm.durable.dirty) {
       if (tpm.clock.due) tpm.clock.changed();
+      this.observer.committing?.(response);
       await tpm.durable.commit();
       this.observer.committed();
     } else if (tpm.clock.due) {
@@ -123,8 +129,8 @@ export class Dispatcher {
       const header = this.parseHeader(frame);
       name = header.command.name;
       this.observer.begin(name);
-      if (writesFirst.has(header.command.code)) this.takeBeforeChange();
-      else if (this.mayWrite(header)) this.taken = takeMoment(this.tpm);
+      if (this.keepsBefore && writesFirst.has(header.command.code)) this.takeBeforeChange();
+      else if (this.keepsBefore && this.mayWrite(header)) this.taken = takeMoment(this.tpm);
       return await this.run(header, locality);
     } catch (error) {
       if (error instanceof TpmError) return errorResponse(error.code);
@@ -168,7 +174,7 @@ export class Dispatcher {
     const handles = decodeHandles(command, reader);
     const entities = handles.map((handle, i) => this.resolve(handle, i, command.code));
     const call = this.authorize(command, entities, withSessions, reader, locality);
-    const request = decodeParameters(command, decryptParameters(tpm, call));
+    const request = decodeParameters(command, decryptParameters(tpm, call), tpm.bufferSize);
     command.handleList.forEach(([name], i) => (request[name] = handles[i]));
     const context = new Call(command, locality, entities, call.sessions, this.served);
     const result = ((await handler(tpm, request as never, context)) ?? {}) as Record<string, unknown>;

@@ -50,11 +50,12 @@ export async function obtainPrimary(tpm: Tpm, hierarchy: Hierarchy, publicArea: 
     const context = Buffer.concat([encode(TPMT_PUBLIC, publicArea), data]);
     return tpm.keys.software.create({ publicArea, sensitiveData, derivation: { seed: hierarchy.seed, context } });
   }
-  return tpm.primaries.obtain(hierarchy, publicArea, data, () => tpm.keys.engineFor(publicArea).create({ publicArea, sensitiveData }));
+  return tpm.primaries.obtain(hierarchy, publicArea, data, () =>
+    tpm.keys.engineFor(publicArea, hierarchy.handle).create({ publicArea, sensitiveData }),
+  );
 }
 
 /** A new random key for a child of `parent`. Children of the NULL hierarchy die with a reset and so never reach the chip. */
 export function createChild(tpm: Tpm, parent: TpmObject, publicArea: TPMT_PUBLIC, sensitiveData: Buffer): Promise<CreatedKey> {
-  const engine = parent.hierarchy === TPM_RH.NULL ? tpm.keys.software : tpm.keys.engineFor(publicArea);
-  return engine.create({ publicArea, sensitiveData });
+  return tpm.keys.engineFor(publicArea, parent.hierarchy).create({ publicArea, sensitiveData });
 }

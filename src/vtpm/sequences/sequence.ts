@@ -57,6 +57,8 @@ export class Sequence {
    * that piece was shorter, so that nobody can tell; empty before it.
    */
   head: Buffer;
+  /** Rises with every piece of data. */
+  revision = 0;
   private readonly hashers: ReadonlyMap<number, Accumulator>;
   private readonly macKey: Buffer;
 
@@ -97,6 +99,7 @@ export class Sequence {
 
   update(data: Buffer): void {
     if (this.head.length === 0) this.head = data.length < HEAD_SIZE ? Buffer.of(0) : Buffer.from(data.subarray(0, HEAD_SIZE));
+    this.revision++;
     for (const state of this.hashers.values()) state.update(data);
   }
 

@@ -33,6 +33,23 @@ export const clockSnapshot = struct({
 });
 export type ClockSnapshot = Infer<typeof clockSnapshot>;
 
+/**
+ * What lets another process of the same host go on without a gap: Time stood at `rateTime` when the monotonic clock, which counts from the
+ * boot of the host, stood at `rateAt` (ns). It changes only where the clock is set.
+ */
+export const clockAnchors = struct({
+  rateAt: uint64,
+  rateTime: uint64,
+  rate: uint32,
+  clockAtSync: uint64,
+  timeAtSync: uint64,
+  safe: uint8,
+  epoch: uint32,
+  restartCount: uint32,
+  clearCount: uint32,
+});
+export type ClockAnchors = Infer<typeof clockAnchors>;
+
 /** Time, Clock and the counters that tell one power cycle from another. Times are in milliseconds. */
 export class Clock {
   /** Number of TPM resets since the last TPM2_Clear. */
@@ -160,6 +177,21 @@ export class Clock {
     this.rate = BigInt(rate);
     this.safeFlag = safe !== 0;
     Object.assign(this, counters);
+  }
+
+  anchors(): ClockAnchors {
+    const { rateAt, rateTime, clockAtSync, timeAtSync, epoch, restartCount, clearCount } = this;
+    const rate = Number(this.rate);
+    return { rateAt, rateTime, rate, clockAtSync, timeAtSync, safe: Number(this.safeFlag), epoch, restartCount, clearCount };
+  }
+
+  /** Time and Clock go on as if this process had been there all the time. What is durable was loaded before. */
+  restoreAnchors({ rateAt, rate, safe, ...others }: ClockAnchors): void {
+    Object.assign(this, others);
+    const now = process.hrtime.bigint();
+    this.rateAt = rateAt < now ? rateAt : now;
+    this.rate = BigInt(rate);
+    this.safeFlag = safe !== 0;
   }
 
   /** TPM2_Clear: Clock and the counters start over. */

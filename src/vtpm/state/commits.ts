@@ -70,6 +70,14 @@ export class Commits {
     this.open = new Set(places.map((place) => next - 1n - BigInt(place)));
   }
 
+  /**
+   * As {@link restore}, but what was open is not, and every number stands for another key from now on. For state that may be an older
+   * one: a key that had been used since would be used a second time, and two signatures with it give the signer's private key away.
+   */
+  restoreSpent(saved: SavedCommits): void {
+    this.restore(spent(saved));
+  }
+
   private find(counter: number): bigint | undefined {
     return [...this.open].find((number) => number % NUMBERS === BigInt(counter));
   }
@@ -80,4 +88,9 @@ export class Commits {
     const draw = (size: number): Buffer => KDFa(TPM_ALG.SHA512, this.nonce, 'ECDAA Commit', name, context, size * 8);
     return toBytes(randomScalar(curve.n, draw), curve.orderBytes);
   }
+}
+
+/** What {@link Commits.restoreSpent} goes on with. */
+export function spent({ next }: SavedCommits): SavedCommits {
+  return { nonce: randomBytes(NONCE_SIZE), next, open: Buffer.alloc(COMMIT_WINDOW / 8) };
 }

@@ -19,6 +19,10 @@ const record = struct({
 export const dictionaryAttackSnapshot = struct({ sinceSelfHeal: uint64, sinceLockout: uint64 });
 export type DictionaryAttackSnapshot = Infer<typeof dictionaryAttackSnapshot>;
 
+/** From which Time (ms) the timers count, as 64-bit two's complement. */
+export const dictionaryAttackTimers = struct({ selfHealAt: uint64, lockoutAt: uint64 });
+export type DictionaryAttackTimers = Infer<typeof dictionaryAttackTimers>;
+
 /** What a new TPM has, and TPM2_Clear brings back. */
 const initial = { failedTries: 0, maxTries: 3, recoveryTime: 1000, lockoutRecovery: 1000, lockoutAuthEnabled: true } as const;
 
@@ -107,6 +111,15 @@ export class DictionaryAttack {
     const now = this.clock.time;
     this.selfHealAt = now - sinceSelfHeal;
     this.lockoutAt = now - sinceLockout;
+  }
+
+  timers(): DictionaryAttackTimers {
+    return { selfHealAt: BigInt.asUintN(64, this.selfHealAt), lockoutAt: BigInt.asUintN(64, this.lockoutAt) };
+  }
+
+  restoreTimers({ selfHealAt, lockoutAt }: DictionaryAttackTimers): void {
+    this.selfHealAt = BigInt.asIntN(64, selfHealAt);
+    this.lockoutAt = BigInt.asIntN(64, lockoutAt);
   }
 
   /** Whether entities under protection are refused (`TPM_RC_LOCKOUT`). */

@@ -15,6 +15,8 @@ export interface NvIndex {
   authValue: Buffer;
   /** `publicArea.dataSize` bytes; counters, bits and PINs are 8 bytes, big-endian. */
   data: Buffer;
+  /** Rises with every change that {@link NvMemory} is told of. */
+  revision: number;
 }
 
 /** How far an orderly counter may run ahead of its durable value (TPM_PT_ORDERLY_COUNT). One less than a power of two. */
@@ -22,6 +24,8 @@ export const ORDERLY_COUNT = 0xffn;
 
 const PREFIX = 'nv/';
 const record = struct({ version: uint8, publicArea: TPMS_NV_PUBLIC, authValue: tpm2b(64), data: tpm2b(2048) });
+/** One index as it is stored. */
+export const storedNvIndex = record;
 /** What a snapshot holds: the orderly indices, which may be ahead of their records. */
 export const nvSnapshot = list(record, 65536);
 export type NvSnapshot = Infer<typeof nvSnapshot>;
@@ -76,7 +80,7 @@ export class NvMemory {
     this.indices.clear();
     for (const [, { publicArea, authValue, data }] of await this.durable.loadAll(PREFIX, record)) {
       const { nvIndex: handle } = publicArea;
-      this.indices.set(handle, { handle, publicArea, authValue: Buffer.from(authValue), data: Buffer.from(data) });
+      this.indices.set(handle, { handle, publicArea, authValue: Buffer.from(authValue), data: Buffer.from(data), revision: 0 });
     }
     const counter = await this.durable.load(COUNTER_KEY, counterRecord);
     this.maxCounter = counter?.value.readBigUInt64BE() ?? 0n;
@@ -120,6 +124,7 @@ export class NvMemory {
       publicArea: { ...publicArea, authPolicy: Buffer.from(publicArea.authPolicy) },
       authValue: Buffer.from(authValue),
       data: Buffer.alloc(dataSize, erasedByte(publicArea)),
+      revision: 0,
     };
     this.indices.set(handle, index);
     this.store(index);
@@ -168,16 +173,19 @@ export class NvMemory {
       if (this.replaceAttributes(index, 0, startupClears(index, kind === 'reset'))) this.changed(index);
       if (orderly || !isCounter(index) || !nvHas(index, TPMA_NV.ORDERLY)) continue;
       index.data.writeBigUInt64BE(index.data.readBigUInt64BE() | ORDERLY_COUNT);
+      index.revision++;
     }
   }
 
   /** Records a change of data, attributes or authValue. An orderly index waits for an orderly shutdown, see {@link storeOrderly}. */
   changed(index: NvIndex): void {
+    index.revision++;
     if (!nvHas(index, TPMA_NV.ORDERLY)) this.store(index);
   }
 
   /** Makes an index durable now, orderly or not. */
   store(index: NvIndex): void {
+    index.revision++;
     const { publicArea, authValue, data } = index;
     this.durable.put(keyOf(index.handle), record, { version: 1, publicArea, authValue, data });
   }
@@ -187,16 +195,20 @@ export class NvMemory {
     for (const index of this.indices.values()) if (nvHas(index, TPMA_NV.ORDERLY)) this.store(index);
   }
 
+  /** Indices that may be ahead of their records. */
+  get orderly(): NvIndex[] {
+    return [...this.indices.values()].filter((index) => nvHas(index, TPMA_NV.ORDERLY));
+  }
+
   snapshot(): NvSnapshot {
-    const orderly = [...this.indices.values()].filter((index) => nvHas(index, TPMA_NV.ORDERLY));
-    return orderly.map(({ publicArea, authValue, data }) => ({ version: 1, publicArea, authValue, data }));
+    return this.orderly.map(({ publicArea, authValue, data }) => ({ version: 1, publicArea, authValue, data }));
   }
 
   /** An index that is not there any more stays so. */
   restore(snapshot: NvSnapshot): void {
     for (const { publicArea, authValue, data } of snapshot) {
       const handle = publicArea.nvIndex;
-      if (this.indices.has(handle)) this.indices.set(handle, { handle, publicArea, authValue, data });
+      if (this.indices.has(handle)) this.indices.set(handle, { handle, publicArea, authValue, data, revision: 0 });
     }
   }
 

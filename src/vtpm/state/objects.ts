@@ -89,7 +89,7 @@ export class TransientObjects {
 
   /** Slots that are free (TPM_PT_HR_TRANSIENT_AVAIL). */
   get available(): number {
-    return this.limits.loadedObjects - this.slots.filter((slot) => slot !== undefined).length;
+    return Math.max(0, this.limits.loadedObjects - this.slots.filter((slot) => slot !== undefined).length);
   }
 
   /** `TPM_RC_OBJECT_MEMORY` if no slot is free. To be called before the costly part of a command. */

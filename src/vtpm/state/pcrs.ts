@@ -1,9 +1,10 @@
 // TPM 2.0 Library Part 1, 17 (PCR operations) and PC Client Platform TPM Profile, 4.6 (PCR attributes).
 import { IMPLEMENTATION_PCR, TPM_ALG } from '../../tpm/constants/index.js';
+import { type GuestProviders, LOG_PROVIDER } from '../../properties/guest-providers.js';
 import { PcrMatrix } from '../../properties/matrix.js';
-import type { GuestProviders } from '../../properties/guest-providers.js';
+import type { MeasurementLog } from '../../properties/measurement-log.js';
 import { DIGEST, type Measurement } from '../../properties/provider.js';
-import { type SavedMatrix, savedMatrix } from '../../properties/saved-matrix.js';
+import { type SavedMatrix, savedMatrix, type SavedProvider } from '../../properties/saved-matrix.js';
 import { type Infer, struct, tpm2b, uint16, uint32, uint8 } from '../../tpm/schema.js';
 import { hash } from '../../tpm/hash.js';
 import { TPML_PCR_SELECTION } from '../../tpm/structures/index.js';
@@ -63,7 +64,11 @@ const attributeAt = (index: number): PcrAttributes => attributes[index] ?? stati
 
 /** The PCRs of one vTPM: attributes, localities, and the counter that policy sessions look at. */
 export class Pcrs {
-  readonly matrix: PcrMatrix;
+  private table: PcrMatrix;
+  /** The provider whose vector the guest sees at a PCR index. */
+  readonly presented: (index: number) => string;
+  /** The provider whose vector TPM2_Quote takes at a PCR index. */
+  readonly attested: (index: number) => string;
   /** Incremented by every change that policies must notice (TPM2_PCR_Read `pcrUpdateCounter`). */
   updateCounter = 0;
   /** Authorisation value of PCRs 20 to 22, which share one (TPM2_PCR_SetAuthValue). Without trailing zeros. */
@@ -83,8 +88,13 @@ export class Pcrs {
   constructor(durable: DurableState, providers?: GuestProviders) {
     this.durable = durable;
     this.providers = providers;
-    const presented = providers?.presented ?? ((): string => DIGEST.name);
-    this.matrix = new PcrMatrix(IMPLEMENTATION_PCR, allBanks, providers?.begin() ?? [DIGEST], presented, providers?.failed);
+    this.presented = providers?.presented ?? ((): string => DIGEST.name);
+    this.attested = providers?.attested ?? this.presented;
+    this.table = new PcrMatrix(IMPLEMENTATION_PCR, allBanks, providers?.begin() ?? [DIGEST], this.presented, providers?.failed);
+  }
+
+  get matrix(): PcrMatrix {
+    return this.table;
   }
 
   async load(): Promise<void> {
@@ -120,6 +130,7 @@ export class Pcrs {
   /** Startup. A resume keeps what was saved of the static PCRs. After an H-CRTM its PCR keeps what was measured, except in a resume. */
   startup(kind: 'reset' | 'restart' | 'resume', locality: number, hcrtm: boolean, saved?: SavedMatrix): void {
     if (kind === 'reset') this.updateCounter = 0;
+    if (kind === 'resume') this.goOnAs(saved);
     // The next banks are in use since power-on, before any H-CRTM.
     for (let index = 0; index < this.matrix.size; index++) {
       const { stateSave, resetLocality } = attributeAt(index);
@@ -191,13 +202,30 @@ export class Pcrs {
 
   /** For Shutdown(STATE). */
   save(): SavedMatrix {
-    return { vectors: this.matrix.save(), providers: this.matrix.saveProviders() };
+    const choice = this.providers?.saveChoice();
+    return { vectors: this.matrix.save(), providers: [...this.matrix.saveProviders(), ...(choice === undefined ? [] : [choice])] };
+  }
+
+  /** What providers keep for themselves, without {@link log}. */
+  saveProviders(): SavedProvider[] {
+    const choice = this.providers?.saveChoice();
+    return [...this.matrix.saveProviders(LOG_PROVIDER), ...(choice === undefined ? [] : [choice])];
+  }
+
+  /** The measurement log, if there is one. */
+  get log(): MeasurementLog | undefined {
+    return this.providers?.log?.log;
+  }
+
+  /** Which PCRs exist now, with those that do not. */
+  get allocated(): TPML_PCR_SELECTION {
+    return this.current.selection(allBanks);
   }
 
   snapshot(): PcrSnapshot {
     const { updateCounter, groupAuth } = this;
     return {
-      allocation: this.current.selection(allBanks),
+      allocation: this.allocated,
       values: this.save(),
       updateCounter,
       groupAuth,
@@ -206,6 +234,7 @@ export class Pcrs {
   }
 
   restore({ allocation, values, updateCounter, groupAuth, reallocated }: PcrSnapshot): void {
+    this.goOnAs(values);
     this.takeIntoUse(PcrAllocation.of(allocation));
     this.restoreMatrix(values, () => true);
     this.updateCounter = updateCounter;
@@ -216,6 +245,13 @@ export class Pcrs {
   private takeIntoUse(allocation: PcrAllocation): void {
     this.current = allocation;
     this.matrix.allocate(allocation.banks);
+  }
+
+  /** Saved values are those of the providers of that time, whatever was chosen meanwhile: no vector can lack what was extended. */
+  private goOnAs(saved: SavedMatrix | undefined): void {
+    const { matrix, providers } = this;
+    const others = saved === undefined ? undefined : providers?.goOnAs(saved);
+    if (others !== undefined) this.table = new PcrMatrix(matrix.size, matrix.banks, others, this.presented, providers?.failed);
   }
 
   private restoreMatrix(saved: SavedMatrix | undefined, wanted: (index: number) => boolean): void {
@@ -229,11 +265,19 @@ export class Pcrs {
     return this.current.filter(selection);
   }
 
-  /** Digest over the selected PCRs, in order of the selection and ascending index (Part 1, 17.5). */
-  digestOf(selection: TPML_PCR_SELECTION, hashAlg: number): Buffer {
+  /** Names of the property providers, in the order in which they were configured. */
+  get providerNames(): readonly string[] {
+    return this.matrix.providerNames;
+  }
+
+  /**
+   * Digest over the selected PCRs, in order of the selection and ascending index (Part 1, 17.5). `vector` gives the provider whose value
+   * counts at an index; default what the guest sees.
+   */
+  digestOf(selection: TPML_PCR_SELECTION, hashAlg: number, vector: (index: number) => string = this.presented): Buffer {
     const values: Buffer[] = [];
     for (const { hash: bank, pcrSelect } of this.filter(selection)) {
-      for (const index of selectedPcrs(pcrSelect)) values.push(this.matrix.read(bank, index));
+      for (const index of selectedPcrs(pcrSelect)) values.push(this.matrix.read(bank, index, vector(index)));
     }
     return hash(hashAlg, ...values);
   }

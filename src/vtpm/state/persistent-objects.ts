@@ -40,7 +40,7 @@ export class PersistentObjects {
 
   /** How many more there may be (TPM_PT_HR_PERSISTENT_AVAIL). */
   get available(): number {
-    return this.limits.persistentObjects - this.objects.size;
+    return Math.max(0, this.limits.persistentObjects - this.objects.size);
   }
 
   /** Makes a copy of `object` persistent; the caller has checked that the handle is free. `TPM_RC_NV_SPACE`. */

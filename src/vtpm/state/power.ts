@@ -1,7 +1,7 @@
 // TPM 2.0 Library Part 1, 12.2: operational states, and Part 3, 9: what TPM2_Shutdown leaves for TPM2_Startup.
 import { type Infer, list, sizedOrNull, struct, tpm2b, uint32, uint64, uint8 } from '../../tpm/schema.js';
 import { savedCounters } from './clock.js';
-import { savedCommits } from './commits.js';
+import { savedCommits, spent } from './commits.js';
 import type { DurableState } from './durable.js';
 import { savedHierarchies } from './hierarchies.js';
 import { savedPcrs } from './pcrs.js';
@@ -77,6 +77,13 @@ export class PowerState {
     this.orderly = true;
     this.daUsed = false;
     this.saved = saved;
+    this.store();
+  }
+
+  /** What Shutdown(STATE) saved may be older than what the guest had last: see {@link spent}. */
+  spendCommits(): void {
+    if (this.saved === null) return;
+    this.saved = { ...this.saved, commits: spent(this.saved.commits) };
     this.store();
   }
 

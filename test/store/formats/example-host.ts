@@ -17,6 +17,9 @@ export const HOST_SETTINGS: Partial<Config> = { sealTo: { bank: 'sha256', pcrs: 
 /** The guest on the example host. */
 export const HOST_GUEST = 'example';
 
+/** Its policy. Keys of the endorsement hierarchy, such as its attestation key, cannot leave the chip. */
+export const HOST_POLICY = 'version: 1\npresent: {0-7: certified}\nkeys: {anchored: [endorsement]}\n';
+
 /** tpm2-tools on the guest's socket, in a directory of their own. */
 async function withTools(tcti: string, use: (tool: (...line: string[]) => Promise<Buffer>, at: (name: string) => string) => Promise<void>) {
   const directory = await mkdtemp(join(tmpdir(), 'tpmux-example-tools-'));

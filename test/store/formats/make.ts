@@ -13,7 +13,8 @@ import { none, run } from '../../support/frames.js';
 import { eccTemplate } from '../../support/templates.js';
 import { openTestTpm, softwareKeys } from '../../support/vtpm.js';
 import { EXAMPLE } from './example.js';
-import { fillGuest, HOST_GUEST, HOST_SETTINGS } from './example-host.js';
+import { fillGuest, HOST_GUEST, HOST_POLICY, HOST_SETTINGS } from './example-host.js';
+import { makeVolatile } from './example-volatile.js';
 
 async function fill(store: HostStore): Promise<void> {
   const { guest, stateKey, nvIndex, nvData, ownerAuth } = EXAMPLE;
@@ -50,7 +51,7 @@ async function makeHost(target: string): Promise<void> {
   const daemon = await RunningDaemon.create(HOST_SETTINGS);
   try {
     await daemon.start();
-    const { body } = await daemon.ask('POST', '/v1/guests', { name: HOST_GUEST });
+    const { body } = await daemon.ask('POST', '/v1/guests', { name: HOST_GUEST, policy: HOST_POLICY });
     await fillGuest(body.tcti, join(target, 'ak.pem'));
     await daemon.stop();
     await cp(daemon.config.stateDir, join(target, 'state'), { recursive: true });
@@ -72,6 +73,7 @@ async function make(target: string): Promise<void> {
   await log.note({ event: 'guest-created', guest: EXAMPLE.guest.name, id: EXAMPLE.guest.id });
   await rm(directory, { recursive: true });
   await makeHost(join(target, 'host'));
+  await makeVolatile(join(target, 'volatile'));
 }
 
 void make(process.argv[2] ?? '');

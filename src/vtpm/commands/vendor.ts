@@ -1,0 +1,63 @@
+// Vendor commands for aware guests, docs/aware-guests.md: the matrix of PCRs, provider by provider.
+import type { Vendor_ListProviders, Vendor_PolicyPCR, Vendor_Quote, Vendor_ReadVector } from '../../tpm/commands/index.js';
+import { MAX_PROVIDER_LIST, PCR_SELECT_MAX, TPM_CC } from '../../tpm/constants/index.js';
+import { providerExtraData } from '../../tpm/provider-quote.js';
+import { TPM_RC } from '../../tpm/response-code.js';
+import { encode } from '../../tpm/schema.js';
+import { TPM2B_PROVIDER } from '../../tpm/structures/index.js';
+import { page } from '../capabilities/page.js';
+import type { Call } from '../dispatch/call.js';
+import type { Handler, Handlers } from '../dispatch/handler.js';
+import type { Pcrs } from '../state/pcrs.js';
+import type { Tpm } from '../tpm.js';
+import { quotePcrs } from './attestation.js';
+import { assertPcrs } from './enhanced-authorization-state.js';
+import { readPcrs } from './integrity.js';
+
+/** The provider that parameter `provider` names. `TPM_RC_VALUE`, placed, if there is none. */
+function requireProvider({ pcrs }: Tpm, name: Buffer, call: Call): string {
+  const found = pcrs.providerNames.find((one) => name.equals(Buffer.from(one, 'ascii')));
+  if (found === undefined) throw call.error(TPM_RC.VALUE, 'provider');
+  return found;
+}
+
+/** The PCRs for which `holds`, as a bit map. */
+function bitmapOf({ matrix }: Pcrs, holds: (index: number) => boolean): Buffer {
+  const bitmap = Buffer.alloc(PCR_SELECT_MAX);
+  for (let index = 0; index < matrix.size; index++) if (holds(index)) bitmap[index >> 3] = (bitmap[index >> 3] ?? 0) | (1 << (index & 7));
+  return bitmap;
+}
+
+/** V.1 */
+const listProviders: Handler<typeof Vendor_ListProviders> = ({ pcrs }, { first, count }) => {
+  const { items, moreData } = page(pcrs.providerNames.slice(first), count, MAX_PROVIDER_LIST);
+  const providers = items.map((name) => ({
+    name: Buffer.from(name, 'ascii'),
+    presented: bitmapOf(pcrs, (index) => pcrs.presented(index) === name),
+    attested: bitmapOf(pcrs, (index) => pcrs.attested(index) === name),
+  }));
+  return { moreData, providers };
+};
+
+/** V.2 */
+const readVector: Handler<typeof Vendor_ReadVector> = (tpm, { provider, pcrSelectionIn }, call) =>
+  readPcrs(tpm, pcrSelectionIn, requireProvider(tpm, provider, call));
+
+/** V.3. The digest names the provider, so no other vector, and no PolicyPCR, can stand for it. */
+const policyPcr: Handler<typeof Vendor_PolicyPCR> = (tpm, { provider, pcrDigest, pcrs }, call) => {
+  const name = requireProvider(tpm, provider, call);
+  assertPcrs(tpm, call, { pcrDigest, pcrs, vector: () => name, code: TPM_CC.Vendor_PolicyPCR, named: [encode(TPM2B_PROVIDER, provider)] });
+};
+
+/** V.4 */
+const quoteProvider: Handler<typeof Vendor_Quote> = (tpm, { provider, qualifyingData, inScheme, PCRselect }, call) => {
+  const name = requireProvider(tpm, provider, call);
+  return quotePcrs(tpm, call, { extraData: providerExtraData(name, qualifyingData), inScheme, PCRselect, vector: () => name });
+};
+
+export const vendorHandlers = {
+  Vendor_ListProviders: listProviders,
+  Vendor_ReadVector: readVector,
+  Vendor_PolicyPCR: policyPcr,
+  Vendor_Quote: quoteProvider,
+} satisfies Partial<Handlers>;
