@@ -1,12 +1,12 @@
 // Makes steps: chooses what to do by chance, within what the model says is possible, or nearly.
-import { HASH_ALGORITHMS, type HashAlgorithm, TPM_ALG, TPM_RH, TPMA_SESSION } from '../../src/tpm/constants/index.js';
+import { HASH_ALGORITHMS, type HashAlgorithm, TPM_ALG, TPM_RH, TPM_ST, TPMA_SESSION } from '../../src/tpm/constants/index.js';
 import { TPM_RC } from '../../src/tpm/response-code.js';
 import { digestSize } from '../../src/tpm/hash.js';
 import type { TPML_PCR_SELECTION } from '../../src/tpm/structures/index.js';
 import { type AnyCommand, none } from '../support/frames.js';
 import { Choices } from '../support/random-walk.js';
 import { Entity, LoadedObject, Model, type Policy, type SessionModel } from './model.js';
-import type { CommandStep, Mutation, Step, Use } from './step.js';
+import type { CommandStep, FrameMutation, Mutation, Step, Use } from './step.js';
 import { handleOf } from './symbols.js';
 
 /** What both TPMs said to a step. */
@@ -42,8 +42,18 @@ export interface CommandOptions {
 }
 
 const MAX_SESSIONS = 3;
-/** Of these the sizes of blobs, so the meaning of a change, differ between the TPMs. */
-const neverMutated = new Set(['Load', 'ContextLoad', 'Import', 'Rewrap', 'StartAuthSession', 'ClockSet', 'DictionaryAttackParameters']);
+/** The meaning of a change differs between the TPMs, with their blobs and handles, or the model would not know what is gone. */
+const neverMutated = new Set([
+  'Load',
+  'ContextLoad',
+  'Import',
+  'Rewrap',
+  'StartAuthSession',
+  'ClockSet',
+  'DictionaryAttackParameters',
+  'FlushContext',
+  'HierarchyControl',
+]);
 
 /** See the file's head. */
 export class StepMaker {
@@ -118,21 +128,27 @@ export class StepMaker {
       return value instanceof Entity ? value : new Entity(value as number);
     });
     const { save, start, deterministic = false } = options;
-    const mutation = options.exact === true ? undefined : this.mutation(command);
+    // What changes an authValue is not changed itself: the model must know the new one.
+    const isExact = options.exact === true || options.newAuth !== undefined;
+    const mutation = isExact ? undefined : this.mutation(command);
+    const uses = this.uses(
+      command,
+      entities.filter((entity) => entity !== undefined),
+      options,
+    );
+    const frameMutation = isExact ? undefined : this.frameMutation(command, uses);
+    const isWhole = mutation === undefined && frameMutation === undefined;
     return {
       kind: 'command',
       command,
       values: Object.fromEntries(Object.entries(values).map(([name, value]) => [name, value instanceof Entity ? value.handle : value])),
-      uses: this.uses(
-        command,
-        entities.filter((entity) => entity !== undefined),
-        options,
-      ),
+      uses,
       locality: options.locality ?? this.locality(),
-      deterministic: deterministic && mutation === undefined,
-      ...(save !== undefined && mutation === undefined && { save }),
+      deterministic: deterministic && isWhole,
+      ...(save !== undefined && isWhole && { save }),
       ...(start !== undefined && { start }),
       ...(mutation !== undefined && { mutation }),
+      ...(frameMutation !== undefined && { frameMutation }),
     };
   }
 
@@ -175,6 +191,22 @@ export class StepMaker {
     }
   }
 
+  private frameMutation(command: AnyCommand, uses: readonly Use[]): FrameMutation | undefined {
+    const { choose } = this;
+    if (!choose.once(100)) return undefined;
+    const hasSessions = uses.length > 0;
+    const tag = choose.of(hasSessions ? TPM_ST.NO_SESSIONS : TPM_ST.SESSIONS, TPM_ST.RSP_COMMAND, 0);
+    const add = choose.of(1, -1, 9, -9, 0x1000, -0x1000, 1 + choose.below(64));
+    const bytes = choose.of(1, 2, 4, 1 + choose.below(80));
+    const isBare = !hasSessions && command.handleList.length + command.inList.length === 0;
+    return choose.of<FrameMutation>(
+      { kind: 'tag', value: tag },
+      { kind: 'code', xor: choose.of(0x2000_0000, 0x0001_0000, 0x8000) },
+      ...(hasSessions ? [{ kind: 'authorizationSize', add } as const] : []),
+      ...(isBare ? [] : [{ kind: 'cut', bytes } as const]),
+    );
+  }
+
   private uses(command: AnyCommand, entities: readonly Entity[], options: CommandOptions): Use[] {
     const { choose } = this;
     if (command.noSessions) return choose.once(80) ? [{ auth: none, attributes: 0 }] : [];
@@ -207,15 +239,20 @@ export class StepMaker {
         ...common,
         session: policy.symbol,
         attributes: this.attributes(command, policy, earlier, false),
-        ...(withValue === undefined && { withoutAuth: true }),
+        // Nobody checks the authValue, but parameters are encrypted with it.
+        ...(withValue === undefined && { withoutAuth: true, auth: entity.auth }),
         ...(withValue === 'password' && { asPassword: true }),
       };
     }
     const sessions = options.plain === true ? [] : this.hmacSessions(earlier);
     if (sessions.length === 0 || choose.once(2)) return { ...common, attributes: choose.of(0, 0, TPMA_SESSION.continueSession) };
     const session = choose.of(...sessions);
-    const bound = session.bind === entity && i === 0;
-    return { ...common, ...(bound && {}), session: session.symbol, attributes: this.attributes(command, session, earlier, false) };
+    return {
+      ...common,
+      ...(session.bind === entity && { isBound: true, auth: entity.auth }),
+      session: session.symbol,
+      attributes: this.attributes(command, session, earlier, false),
+    };
   }
 
   private attributes(command: AnyCommand, session: SessionModel, earlier: readonly Use[], extra: boolean): number {

@@ -1,8 +1,11 @@
-// npm run fuzz:differential -- --minutes N [--seed S] [--commands N] [--length N] [--keep-going]
+// npm run fuzz:differential -- --minutes N [--seed S] [--commands N] [--length N] [--keep-going] [--docs]
 import { randomInt } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { explanations } from './explained.js';
-import { runSequence, showFailure, signatureOf, Statistics } from './runner.js';
+import { type Count, Coverage } from './coverage.js';
+import { avoided, explanations } from './explained.js';
+import { withExplained } from './explained-page.js';
+import { runSequence, showFailure, signatureOf } from './runner.js';
 import { shrink } from './shrink.js';
 
 const SHRINK_MS = 60_000;
@@ -11,7 +14,8 @@ const usage = `Compares a vTPM with a swtpm, command by command.
   --commands N   how many commands at most (no limit)
   --seed N       the first sequence's seed (random); each further sequence has the next
   --length N     commands of a sequence, each on fresh TPMs (400)
-  --keep-going   goes on after a difference and shows one of each kind, not shrunk`;
+  --keep-going   goes on after a difference and shows one of each kind, not shrunk
+  --docs         only writes the explained differences into docs/conformance.md`;
 
 const { values } = parseArgs({
   options: {
@@ -20,6 +24,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: randomInt(1_000_000_000).toString() },
     length: { type: 'string', default: '400' },
     'keep-going': { type: 'boolean', default: false },
+    docs: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
@@ -33,18 +38,22 @@ async function main(): Promise<void> {
     print(usage);
     return;
   }
+  if (values.docs) {
+    await writeDocs();
+    return;
+  }
   const [minutes, commands, firstSeed, length] = [values.minutes, values.commands, values.seed, values.length].map(Number) as [
     number,
     number,
     number,
     number,
   ];
-  const statistics = new Statistics();
+  const coverage = new Coverage();
   const started = Date.now();
   const kinds = new Map<string, number>();
   print(`seed ${firstSeed.toString()}, ${length.toString()} commands a sequence`);
-  for (let seed = firstSeed; Date.now() < started + minutes * 60_000 && statistics.commands < commands; seed++) {
-    const failure = await runSequence({ seed, commands: length, statistics });
+  for (let seed = firstSeed; Date.now() < started + minutes * 60_000 && coverage.commands < commands; seed++) {
+    const failure = await runSequence({ seed, commands: length, coverage });
     if (failure === undefined) continue;
     process.exitCode = 1;
     const kind = signatureOf(failure);
@@ -56,16 +65,31 @@ async function main(): Promise<void> {
     }
     if (count === 1) print(showFailure({ ...failure, steps: failure.steps.slice(-1) }, length));
   }
-  report(statistics, (Date.now() - started) / 1000, kinds);
+  report(coverage, (Date.now() - started) / 1000, kinds);
 }
 
-function report(statistics: Statistics, seconds: number, kinds: ReadonlyMap<string, number>): void {
-  const { commands, byCommand, explained } = statistics;
+async function writeDocs(): Promise<void> {
+  const file = new URL('../../docs/conformance.md', import.meta.url);
+  const page = withExplained(await readFile(file, 'utf8'));
+  if (page === undefined) throw new Error('docs/conformance.md has no place for the explained differences');
+  await writeFile(file, page);
+}
+
+function report(coverage: Coverage, seconds: number, kinds: ReadonlyMap<string, number>): void {
+  const { commands } = coverage;
   print(`${commands.toString()} commands in ${seconds.toFixed(0)} s, ${(commands / seconds).toFixed(0)}/s`);
-  const rows = [...byCommand].sort(([a], [b]) => a.localeCompare(b));
-  print(rows.map(([name, { sent, done }]) => `${name} ${sent.toString()}/${done.toString()}`).join(', '));
-  for (const { name, reason } of explanations) print(`explained, ${(explained.get(name) ?? 0).toString()} times: ${name}: ${reason}`);
+  print(`done / sent: ${listOf(coverage.commandRows)}`);
+  print(`sessions: ${listOf(coverage.sessionRows)}`);
+  if (coverage.crashes > 0) print(`swtpm crashed ${coverage.crashes.toString()} times`);
+  if (coverage.missing.length > 0) print(`never done: ${coverage.missing.join('; ')}`);
+  for (const { name, reason } of explanations) print(`explained, ${coverage.explained(name).toString()} times: ${name}: ${reason}`);
+  for (const { name, reason } of avoided) print(`avoided: ${name}: ${reason}`);
+  if (kinds.size === 0) print('no unexplained difference');
   for (const [kind, count] of [...kinds].sort((a, b) => b[1] - a[1])) print(`UNEXPLAINED ${count.toString()} times: ${kind}`);
+}
+
+function listOf(rows: readonly [name: string, count: Count][]): string {
+  return rows.map(([name, { sent, done }]) => `${name} ${done.toString()}/${sent.toString()}`).join('; ');
 }
 
 await main();

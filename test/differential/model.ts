@@ -54,6 +54,10 @@ export class LoadedObject extends Entity {
   readonly symbol: string;
   readonly facts: ObjectFacts | undefined;
   readonly sequence: 'hash' | 'event' | 'hmac' | undefined;
+  /** Symbol that has its creationHash and creationTicket. */
+  creation: string | undefined;
+  /** Whose child it is. */
+  parent: LoadedObject | undefined;
 
   constructor(
     symbol: string,
@@ -83,6 +87,8 @@ export interface StoredKey {
   readonly auth: Buffer;
   readonly facts: ObjectFacts;
   readonly policy: Policy | undefined;
+  /** As of {@link LoadedObject}. */
+  readonly creation?: string;
 }
 
 /** A saved context of an object. */
@@ -107,6 +113,7 @@ export interface SessionModel {
 /** An NV index. */
 export class NvIndex extends Entity {
   readonly publicArea: TPMS_NV_PUBLIC;
+  isWritten = false;
 
   constructor(publicArea: TPMS_NV_PUBLIC, auth: Buffer, policy?: Policy) {
     super(publicArea.nvIndex, auth, policy);

@@ -1,5 +1,6 @@
 // A vTPM with software keys and a fresh swtpm, and one step on both.
 import { startDifferential, type Differential } from '../support/differential.js';
+import { PeerClosed } from '../support/exchange.js';
 import { compare, type Difference } from './comparison.js';
 import { explain, type Explanation } from './explained.js';
 import { rulesOf } from './rules.js';
@@ -13,6 +14,7 @@ const limits = { loadedObjects: 3, loadedSessions: 3, activeSessions: 64 };
 /** What came of one step on both TPMs. */
 export interface StepResult {
   readonly ours: Answer | undefined;
+  /** Undefined beside an answer of ours: swtpm has crashed. */
   readonly theirs: Answer | undefined;
   /** Differences without an explanation. */
   readonly differences: readonly Difference[];
@@ -53,6 +55,8 @@ export class Pair {
       theirs = await this.theirs.execute(step);
     } catch (error) {
       if (error instanceof MissingSymbol && ours === undefined) return nothing;
+      // See `crashes` in explained.ts.
+      if (error instanceof PeerClosed && ours !== undefined) return { ...nothing, ours, inside: this.insideSince(failures) };
       throw new Error(showStep(step), { cause: error });
     }
     const all = compare(step, ours, theirs, rulesOf(step.command.name));

@@ -1,6 +1,7 @@
 // Runs sequences: each on a fresh pair of TPMs, until its number of commands is reached or the TPMs differ.
 import { TPM_RC } from '../../src/tpm/response-code.js';
 import { type Difference, showDifference } from './comparison.js';
+import type { Coverage } from './coverage.js';
 import { NothingFits, type Outcome, type Plan, StepMaker } from './generator.js';
 import { Pair, type StepResult } from './pair.js';
 import { choosePlan, opening } from './plans/index.js';
@@ -14,45 +15,30 @@ export interface Failure {
   readonly inside: string | undefined;
 }
 
-/** How often each command was sent, and with success. */
-export class Statistics {
-  commands = 0;
-  readonly byCommand = new Map<string, { sent: number; done: number }>();
-  readonly explained = new Map<string, number>();
-
-  note(step: Step, result: StepResult): void {
-    if (step.kind === 'power' || result.ours === undefined) return;
-    this.commands++;
-    const count = this.byCommand.get(step.command.name) ?? { sent: 0, done: 0 };
-    count.sent++;
-    if (result.ours.code === TPM_RC.SUCCESS) count.done++;
-    this.byCommand.set(step.command.name, count);
-    for (const { name } of result.explained) this.explained.set(name, (this.explained.get(name) ?? 0) + 1);
-  }
-}
-
 /** What a sequence needs to know. */
 export interface SequenceOptions {
   readonly seed: number;
   readonly commands: number;
-  readonly statistics: Statistics;
+  readonly coverage: Coverage;
 }
 
 /** Runs the sequence of a seed; undefined if the TPMs do not differ. */
-export async function runSequence({ seed, commands, statistics }: SequenceOptions): Promise<Failure | undefined> {
+export async function runSequence({ seed, commands, coverage }: SequenceOptions): Promise<Failure | undefined> {
   const g = new StepMaker(seed);
   const steps: Step[] = [];
-  const end = statistics.commands + commands;
+  const end = coverage.commands + commands;
   const pair = await Pair.start();
   try {
     let plan: Plan = opening(g);
-    while (statistics.commands < end) {
-      const failure = await runPlan(pair, g, plan, steps, statistics);
+    while (coverage.commands < end) {
+      const failure = await runPlan(pair, g, plan, steps, coverage);
       if (failure === 'apart') return undefined;
       if (failure !== undefined) return { seed, steps, ...failure };
       plan = choosePlan(g);
     }
     return undefined;
+  } catch (error) {
+    throw new Error(`--seed ${seed.toString()} --length ${commands.toString()}, step ${steps.length.toString()}`, { cause: error });
   } finally {
     await pair.stop();
   }
@@ -63,13 +49,13 @@ type Fault = Pick<Failure, 'differences' | 'inside'>;
 /** `apart`: an explained difference has left the TPMs in different states. */
 type PlanResult = Fault | 'apart' | undefined;
 
-async function runPlan(pair: Pair, g: StepMaker, plan: Plan, steps: Step[], statistics: Statistics): Promise<PlanResult> {
+async function runPlan(pair: Pair, g: StepMaker, plan: Plan, steps: Step[], coverage: Coverage): Promise<PlanResult> {
   let next = resume(plan);
   while (next.done !== true) {
     const step = next.value;
     steps.push(step);
     const result = await pair.execute(step);
-    statistics.note(step, result);
+    coverage.note(step, result);
     const fault = faultOf(result);
     if (fault !== undefined) return fault;
     const code = result.ours?.code ?? TPM_RC.SUCCESS;
@@ -83,9 +69,15 @@ async function runPlan(pair: Pair, g: StepMaker, plan: Plan, steps: Step[], stat
   return undefined;
 }
 
-/** One TPM has done the command, the other has not. */
+/**
+ * The TPMs are in different states: one has done the command and the other has not, or has not even looked at the authorisation for want of
+ * a slot; or swtpm is in failure mode or gone.
+ */
 function areApart({ ours, theirs }: StepResult): boolean {
-  return (ours?.code === TPM_RC.SUCCESS) !== (theirs?.code === TPM_RC.SUCCESS);
+  if (ours === undefined) return false;
+  const code = theirs?.code;
+  if (code === undefined || code === TPM_RC.FAILURE) return true;
+  return ours.code !== code && (ours.code === TPM_RC.SUCCESS || code === TPM_RC.SUCCESS || code === TPM_RC.OBJECT_MEMORY);
 }
 
 /** The plan's next step. A plan for which there is no object ends. */

@@ -29,7 +29,6 @@ interface SideSession {
   readonly isPolicy: boolean;
   readonly key: Buffer;
   readonly symmetric: { readonly algorithm: number; readonly keyBits: number | null };
-  readonly boundTo: number | undefined;
   nonceTPM: Buffer;
   nonceCaller: Buffer;
 }
@@ -83,10 +82,10 @@ export class Side {
     for (const session of used) if (session !== undefined) session.nonceCaller = this.nextNonce(session.nonceTPM.length);
     this.crypt('encrypt', step, used, parameters);
     const names = used.some((session) => session !== undefined) ? await this.namesOf(handles) : [];
-    const areas = step.uses.map((use, i) => this.authorisation(step, use, i, used, handles, names, parameters));
-    const request = rawFrame(command.code, handles, parameters, areas);
+    const areas = step.uses.map((use, i) => this.authorisation(step, use, i, used, names, parameters));
+    const request = mutateFrame(rawFrame(command.code, handles, parameters, areas), step);
     const bytes = await this.send(request, locality);
-    const answer = this.read(step, used, handles, request, bytes);
+    const answer = this.read(step, used, request, bytes);
     if (answer.code === TPM_RC.SUCCESS) this.remember(step, values, answer);
     return answer;
   }
@@ -124,7 +123,6 @@ export class Side {
     use: Use,
     i: number,
     used: readonly (SideSession | undefined)[],
-    handles: readonly number[],
     names: readonly Buffer[],
     parameters: Buffer,
   ): TPMS_AUTH_COMMAND {
@@ -137,7 +135,7 @@ export class Side {
     if (use.asPassword === true) return { ...head, hmac: broken(Buffer.from(use.auth)) };
     const pHash = cpHash(session.authHash, step.command.code, names, parameters);
     const extra = i === 0 && hasEntity(step.command, 0) ? extraNonces(step.uses, used) : {};
-    const hmac = hmacOf(use, use.auth, session, step.command, handles, i, {
+    const hmac = hmacOf(use, use.auth, session, step.command, i, {
       pHash,
       nonceNewer: session.nonceCaller,
       nonceOlder: session.nonceTPM,
@@ -162,18 +160,12 @@ export class Side {
     }
   }
 
-  private read(
-    step: CommandStep,
-    used: readonly (SideSession | undefined)[],
-    handles: readonly number[],
-    request: Buffer,
-    bytes: Buffer,
-  ): Answer {
+  private read(step: CommandStep, used: readonly (SideSession | undefined)[], request: Buffer, bytes: Buffer): Answer {
     const { command } = step;
     const { code, handle, parameters, sessions } = splitResponse(command, bytes);
     const head = { bytes, code, tag: bytes.readUInt16BE(0), handle, request };
-    if (code !== TPM_RC.SUCCESS) return { ...head, out: undefined, sessions: [] };
-    const answers = step.uses.map((use, i) => this.readSession(step, use, i, used[i], handles, parameters, sessions[i]));
+    if (code !== TPM_RC.SUCCESS || step.frameMutation !== undefined) return { ...head, out: undefined, sessions: [] };
+    const answers = step.uses.map((use, i) => this.readSession(step, use, i, used[i], parameters, sessions[i]));
     const clear = Buffer.from(parameters);
     this.crypt('decrypt', step, used, clear);
     let out: Record<string, unknown> | undefined;
@@ -190,7 +182,6 @@ export class Side {
     use: Use,
     i: number,
     session: SideSession | undefined,
-    handles: readonly number[],
     parameters: Buffer,
     answer: TPMS_AUTH_RESPONSE | undefined,
   ): SessionAnswer {
@@ -201,7 +192,7 @@ export class Side {
       return { ...head, isValid: answer.hmac.length === 0 };
     }
     session.nonceTPM = Buffer.from(answer.nonce);
-    const expected = hmacOf(use, use.newAuth ?? use.auth, session, step.command, handles, i, {
+    const expected = hmacOf(use, use.newAuth ?? use.auth, session, step.command, i, {
       pHash: rpHash(session.authHash, TPM_RC.SUCCESS, step.command.code, parameters),
       nonceNewer: session.nonceTPM,
       nonceOlder: session.nonceCaller,
@@ -229,7 +220,6 @@ export class Side {
       isPolicy: start.sessionType !== TPM_SE.HMAC,
       key: sessionKey(start.authHash, bound, salt, nonceTPM, nonceCaller),
       symmetric: start.symmetric,
-      boundTo: bound === undefined ? undefined : (values['bind'] as number),
       nonceTPM,
       nonceCaller,
     });
@@ -263,16 +253,8 @@ function extraNonces(uses: readonly Use[], used: readonly (SideSession | undefin
 
 type HmacParts = Omit<Parameters<typeof sessionHmac>[0], 'alg' | 'key'>;
 
-function hmacOf(
-  use: Use,
-  auth: Buffer,
-  session: SideSession,
-  command: AnyCommand,
-  handles: readonly number[],
-  i: number,
-  parts: HmacParts,
-): Buffer {
-  const includeAuth = hasEntity(command, i) && use.withoutAuth !== true && handles[i] !== session.boundTo;
+function hmacOf(use: Use, auth: Buffer, session: SideSession, command: AnyCommand, i: number, parts: HmacParts): Buffer {
+  const includeAuth = hasEntity(command, i) && use.withoutAuth !== true && use.isBound !== true;
   const key = includeAuth ? Buffer.concat([session.key, trimAuth(auth)]) : session.key;
   if (key.length === 0 && (session.isPolicy || !includeAuth)) return none;
   return sessionHmac({ alg: session.authHash, key, ...parts });
@@ -292,6 +274,31 @@ function mutate(parameters: Buffer, mutation: Mutation | undefined): Buffer {
       const at = parameters.length === 0 ? 0 : mutation.at % parameters.length;
       if (at < parameters.length) parameters[at] = (parameters[at] ?? 0) ^ (1 << mutation.bit);
       return parameters;
+    }
+  }
+}
+
+const HEADER_SIZE = 10;
+
+function mutateFrame(request: Buffer, { command, frameMutation }: CommandStep): Buffer {
+  switch (frameMutation?.kind) {
+    case undefined:
+      return request;
+    case 'tag':
+      request.writeUInt16BE(frameMutation.value, 0);
+      return request;
+    case 'code':
+      request.writeUInt32BE((command.code ^ frameMutation.xor) >>> 0, 6);
+      return request;
+    case 'authorizationSize': {
+      const at = HEADER_SIZE + 4 * command.handleList.length;
+      request.writeUInt32BE((request.readUInt32BE(at) + frameMutation.add) >>> 0, at);
+      return request;
+    }
+    case 'cut': {
+      const cut = request.subarray(0, Math.max(HEADER_SIZE, request.length - frameMutation.bytes));
+      cut.writeUInt32BE(cut.length, 2);
+      return cut;
     }
   }
 }

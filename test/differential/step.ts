@@ -12,6 +12,8 @@ export interface Use {
   /** authValue of the entity after the command, where the command changes it. */
   readonly newAuth?: Buffer;
   readonly attributes: number;
+  /** The entity is the one that the session is bound to. */
+  readonly isBound?: boolean;
   /** A policy session without PolicyAuthValue. */
   readonly withoutAuth?: boolean;
   /** A policy session after PolicyPassword. */
@@ -37,6 +39,13 @@ export type Mutation =
   | { readonly kind: 'flip'; readonly at: number; readonly bit: number }
   | { readonly kind: 'replace'; readonly bytes: Buffer };
 
+/** A change of the whole frame after it is authorised, never none; its size stays true. */
+export type FrameMutation =
+  | { readonly kind: 'tag'; readonly value: number }
+  | { readonly kind: 'code'; readonly xor: number }
+  | { readonly kind: 'authorizationSize'; readonly add: number }
+  | { readonly kind: 'cut'; readonly bytes: number };
+
 /** A command to both TPMs. */
 export interface CommandStep {
   readonly kind: 'command';
@@ -49,6 +58,7 @@ export interface CommandStep {
   readonly save?: { readonly symbol: string; readonly inherit?: string; readonly handle?: number };
   readonly start?: SessionStart;
   readonly mutation?: Mutation;
+  readonly frameMutation?: FrameMutation;
   /** The outputs do not depend on anything that the TPMs have drawn at random. */
   readonly deterministic: boolean;
 }
@@ -65,6 +75,7 @@ const attributeNames = Object.entries(TPMA_SESSION);
 function showUse(use: Use): string {
   const flags = [
     ...attributeNames.filter(([, mask]) => (use.attributes & mask) !== 0).map(([name]) => name),
+    ...(use.isBound === true ? ['bound'] : []),
     ...(use.withoutAuth === true ? ['withoutAuth'] : []),
     ...(use.asPassword === true ? ['asPassword'] : []),
     ...(use.broken === true ? ['broken'] : []),
@@ -83,6 +94,7 @@ export function showStep(step: Step): string {
     step.uses.length > 0 ? ` with ${step.uses.map(showUse).join('; ')}` : '',
     step.locality === 0 ? '' : ` at locality ${step.locality.toString()}`,
     step.mutation === undefined ? '' : ` mutated: ${show(step.mutation)}`,
+    step.frameMutation === undefined ? '' : ` frame mutated: ${show(step.frameMutation)}`,
   ];
   return parts.join('');
 }

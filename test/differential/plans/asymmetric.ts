@@ -1,10 +1,10 @@
 // Part 3, 14, 19 and 20: asymmetric keys.
 import {
-  Commit,
   EC_Ephemeral,
   ECC_Parameters,
   ECDH_KeyGen,
   ECDH_ZGen,
+  Hash,
   RSA_Decrypt,
   RSA_Encrypt,
   Sign,
@@ -14,15 +14,15 @@ import {
 } from '../../../src/tpm/commands/index.js';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPM_ST, TPMA_OBJECT } from '../../../src/tpm/constants/index.js';
 import { digestSize } from '../../../src/tpm/hash.js';
-import type { TPMS_ECC_POINT, TPMT_PUBLIC, TPMT_SIG_SCHEME_PLUS } from '../../../src/tpm/structures/index.js';
+import type { TPMS_ECC_POINT, TPMT_SIG_SCHEME_PLUS } from '../../../src/tpm/structures/index.js';
 import { none } from '../../support/frames.js';
 import type { Plan, StepMaker, WeightedPlan } from '../generator.js';
 import type { LoadedObject } from '../model.js';
 import { outputOf, type Symbolic } from '../symbols.js';
 import { anyKind, hasAttributes, isAsymmetric, templateOf } from './templates.js';
 
-const isRsa = ({ facts }: LoadedObject): boolean => facts?.template.type === TPM_ALG.RSA;
-const isEcc = ({ facts }: LoadedObject): boolean => facts?.template.type === TPM_ALG.ECC;
+export const isRsa = ({ facts }: LoadedObject): boolean => facts?.template.type === TPM_ALG.RSA;
+export const isEcc = ({ facts }: LoadedObject): boolean => facts?.template.type === TPM_ALG.ECC;
 
 const signatures: ReadonlySet<number> = new Set([
   TPM_ALG.RSASSA,
@@ -68,8 +68,17 @@ function* sign(g: StepMaker): Plan {
   const inScheme = sigScheme(g, key);
   const own = key.facts?.template.parameters as { scheme?: TPMT_SIG_SCHEME_PLUS } | undefined;
   const alg = inScheme.details === null && own?.scheme?.details ? own.scheme.details.hashAlg : hashOf(inScheme);
-  const digest = choose.bytes(digestSize(alg) + (choose.once(25) ? 1 : 0));
-  const validation = choose.once(30) ? { ...noTicket, hierarchy: TPM_RH.OWNER, digest: choose.bytes(32) } : noTicket;
+  let digest = choose.bytes(digestSize(alg) + (choose.once(25) ? 1 : 0));
+  let validation: unknown = choose.once(30) ? { ...noTicket, hierarchy: TPM_RH.OWNER, digest: choose.bytes(32) } : noTicket;
+  if (hasAttributes(key, TPMA_OBJECT.restricted) && !choose.once(6)) {
+    const hashed = g.symbol('hashed');
+    const hierarchy = choose.of(TPM_RH.OWNER, TPM_RH.ENDORSEMENT, TPM_RH.PLATFORM);
+    const data = choose.bytes(choose.of(0, 8, 300));
+    const { ok, out } = yield g.command(Hash, { data, hashAlg: alg, hierarchy }, { save: { symbol: hashed }, exact: true });
+    if (!ok) return;
+    digest = Buffer.from(out['outHash'] as Buffer);
+    validation = outputOf(hashed, 'validation');
+  }
   const symbol = g.symbol('signature');
   const deterministic = key.facts?.external === true;
   const { ok } = yield g.command(Sign, { keyHandle: key, digest, inScheme, validation }, { save: { symbol }, deterministic });
@@ -116,9 +125,15 @@ function curveOf(key: LoadedObject): number {
   return template?.type === TPM_ALG.ECC ? template.parameters.curveID : TPM_ECC_CURVE.NIST_P256;
 }
 
+/** A key for a key exchange: mostly one that is no storage key. */
+function exchangeKey(g: StepMaker): LoadedObject {
+  const not = g.choose.once(10) ? 0 : TPMA_OBJECT.restricted;
+  return g.object((object) => isEcc(object) && hasAttributes(object, TPMA_OBJECT.decrypt, not));
+}
+
 function* ecdh(g: StepMaker): Plan {
   const { choose } = g;
-  const keyHandle = g.object((object) => isEcc(object) && hasAttributes(object, TPMA_OBJECT.decrypt));
+  const keyHandle = exchangeKey(g);
   const symbol = g.symbol('ecdh');
   const { ok } = yield g.command(ECDH_KeyGen, { keyHandle }, { save: { symbol } });
   const inPoint = ok && !choose.once(8) ? outputOf<TPMS_ECC_POINT>(symbol, 'pubPoint') : { x: choose.bytes(32), y: choose.bytes(32) };
@@ -127,7 +142,7 @@ function* ecdh(g: StepMaker): Plan {
 
 function* twoPhase(g: StepMaker): Plan {
   const { choose } = g;
-  const keyA = g.object((object) => isEcc(object) && hasAttributes(object, TPMA_OBJECT.decrypt));
+  const keyA = exchangeKey(g);
   const ephemeral = g.symbol('ephemeral');
   const { ok } = yield g.command(
     EC_Ephemeral,
@@ -139,36 +154,6 @@ function* twoPhase(g: StepMaker): Plan {
   const inScheme = choose.of(TPM_ALG.ECDH, TPM_ALG.ECDH, TPM_ALG.ECMQV, TPM_ALG.SM2);
   const counter = choose.once(8) ? choose.below(4) : outputOf(ephemeral, 'counter');
   yield g.command(ZGen_2Phase, { keyA, inQsB: Q, inQeB: Q, inScheme, counter });
-}
-
-function* commit(g: StepMaker): Plan {
-  const { choose } = g;
-  const daa = (object: LoadedObject): boolean =>
-    isEcc(object) && JSON.stringify(object.facts?.template.parameters).includes(`"scheme":${TPM_ALG.ECDAA.toString()}`);
-  const signHandle = g.object(g.model.objects.some(daa) ? daa : isEcc);
-  const publicOf =
-    signHandle.symbol === '' || signHandle.facts?.external === true ? undefined : outputOf<TPMT_PUBLIC>(signHandle.symbol, 'outPublic');
-  const empty = { x: none, y: none };
-  const P1 = publicOf === undefined || choose.once(2) ? empty : { x: none, y: none };
-  const symbol = g.symbol('commit');
-  const values = { signHandle, P1, s2: choose.once(10) ? choose.bytes(8) : none, y2: choose.once(10) ? choose.bytes(32) : none };
-  const { ok } = yield g.command(Commit, values, { save: { symbol } });
-  if (!ok) return;
-  const inScheme = new CountScheme(symbol).scheme(g);
-  yield g.command(Sign, { keyHandle: signHandle, digest: choose.bytes(32), inScheme, validation: noTicket });
-}
-
-/** An ECDAA scheme with the counter that Commit gave. */
-class CountScheme {
-  private readonly symbol: string;
-
-  constructor(symbol: string) {
-    this.symbol = symbol;
-  }
-
-  scheme(g: StepMaker): unknown {
-    return { scheme: TPM_ALG.ECDAA, details: { hashAlg: TPM_ALG.SHA256, count: g.choose.once(6) ? 7 : outputOf(this.symbol, 'counter') } };
-  }
 }
 
 function* parameters(g: StepMaker): Plan {
@@ -191,7 +176,6 @@ export const asymmetricPlans: readonly WeightedPlan[] = [
   [3, rsa],
   [4, ecdh],
   [3, twoPhase],
-  [3, commit],
   [3, parameters],
   [1, verify],
 ];

@@ -2,13 +2,13 @@
 import {
   Certify,
   CertifyCreation,
-  CertifyX509,
   GetCommandAuditDigest,
+  GetRandom,
   GetSessionAuditDigest,
   GetTime,
   Quote,
 } from '../../../src/tpm/commands/index.js';
-import { TPM_ALG, TPM_RH, TPM_ST } from '../../../src/tpm/constants/index.js';
+import { TPM_ALG, TPM_RH, TPM_ST, TPMA_SESSION } from '../../../src/tpm/constants/index.js';
 import { none } from '../../support/frames.js';
 import type { Plan, StepMaker, WeightedPlan } from '../generator.js';
 import { Entity } from '../model.js';
@@ -16,7 +16,7 @@ import { handleOf, outputOf } from '../symbols.js';
 import { signingKey, sigScheme } from './asymmetric.js';
 
 /** Key, scheme and qualifying data of an attestation; NULL and no scheme in one of six cases. */
-function signer(g: StepMaker): { signHandle: Entity; inScheme: unknown; qualifyingData: Buffer } {
+export function signer(g: StepMaker): { signHandle: Entity; inScheme: unknown; qualifyingData: Buffer } {
   const { choose } = g;
   const qualifyingData = choose.once(2) ? none : choose.bytes(choose.of(1, 20, 66));
   if (choose.once(6)) return { signHandle: new Entity(TPM_RH.NULL), inScheme: { scheme: TPM_ALG.NULL, details: null }, qualifyingData };
@@ -29,16 +29,16 @@ function* certify(g: StepMaker): Plan {
 }
 
 function* certifyCreation(g: StepMaker): Plan {
-  const { choose, model } = g;
-  const objectHandle = g.object();
-  const primary = model.loaded.find(({ symbol }) => symbol.startsWith('primary'));
-  const object = primary !== undefined && choose.once(2) ? primary : objectHandle;
-  const isPrimary = object.symbol.startsWith('primary');
-  const creationHash = isPrimary && !choose.once(10) ? outputOf(object.symbol, 'creationHash') : choose.bytes(32);
-  const creationTicket = isPrimary
-    ? outputOf(object.symbol, 'creationTicket')
-    : { tag: TPM_ST.CREATION, hierarchy: TPM_RH.OWNER, digest: choose.bytes(64) };
-  yield g.command(CertifyCreation, { objectHandle: object, ...signer(g), creationHash, creationTicket });
+  const { choose } = g;
+  const objectHandle = g.object(({ creation }) => creation !== undefined);
+  const { creation } = objectHandle;
+  const isFalse = creation === undefined || choose.once(12);
+  const creationHash = isFalse ? choose.bytes(32) : outputOf(creation, 'creationHash');
+  const creationTicket =
+    creation === undefined || choose.once(20)
+      ? { tag: TPM_ST.CREATION, hierarchy: TPM_RH.OWNER, digest: choose.bytes(64) }
+      : outputOf(creation, 'creationTicket');
+  yield g.command(CertifyCreation, { objectHandle, ...signer(g), creationHash, creationTicket });
 }
 
 function* quote(g: StepMaker): Plan {
@@ -51,25 +51,19 @@ function* auditDigest(g: StepMaker): Plan {
     yield g.command(GetCommandAuditDigest, { privacyHandle: model.endorsement, ...signer(g) });
     return;
   }
-  const sessions = model.sessions.filter(({ saved }) => saved === undefined);
-  const sessionHandle = sessions.length === 0 ? 0x02000000 : handleOf(choose.of(...sessions).symbol);
+  const sessions = model.sessions.filter(({ saved, isPolicy }) => saved === undefined && (!isPolicy || choose.once(12)));
+  if (sessions.length === 0 && !choose.once(8)) return;
+  const session = sessions.length === 0 ? undefined : choose.of(...sessions);
+  if (session !== undefined && !choose.once(6)) {
+    const use = { session: session.symbol, auth: none, attributes: TPMA_SESSION.continueSession | TPMA_SESSION.audit };
+    yield { ...g.command(GetRandom, { bytesRequested: 8 }, { exact: true, plain: true }), uses: [use] };
+  }
+  const sessionHandle = session === undefined ? 0x02000000 : handleOf(session.symbol);
   yield g.command(GetSessionAuditDigest, { privacyAdminHandle: model.endorsement, ...signer(g), sessionHandle });
 }
 
 function* time(g: StepMaker): Plan {
   yield g.command(GetTime, { privacyAdminHandle: g.model.endorsement, ...signer(g) });
-}
-
-/** Key usage digitalSignature and some subject, as CertifyX509 takes them. */
-const partialCertificate = Buffer.from(
-  '30563000301e170d3230303130313030303030305a170d3330303130313030303030305a300c310a300806035504030c0161302a3010060355' +
-    '1d0f0101ff0406030204800300003016060355' +
-    '1d200101ff040c300a3008060667810501',
-  'hex',
-);
-
-function* x509(g: StepMaker): Plan {
-  yield g.command(CertifyX509, { objectHandle: g.object(), ...signer(g), reserved: none, partialCertificate, qualifyingData: undefined });
 }
 
 export const attestationPlans: readonly WeightedPlan[] = [
@@ -78,5 +72,4 @@ export const attestationPlans: readonly WeightedPlan[] = [
   [5, quote],
   [5, auditDigest],
   [3, time],
-  [1, x509],
 ];

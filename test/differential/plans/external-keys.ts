@@ -89,6 +89,11 @@ export function signerOf(g: StepMaker): ExternalKey {
   return { ...key, publicArea: { ...key.publicArea, objectAttributes: withoutDecrypt }, inPrivate: null };
 }
 
+/** An asymmetric key with its private part. */
+export function externalPair(g: StepMaker): ExternalKey {
+  return g.choose.once(2) ? rsa(none) : ecc(Buffer.from('external'));
+}
+
 /** The asymmetric key that signs policies. */
 export function policySigner(g: StepMaker): ExternalKey {
   const key = g.choose.once(3) ? rsa(none) : ecc(none);

@@ -1,7 +1,9 @@
 // All plans, by chapter, and the choice among them.
 import type { Plan, PlanMaker, StepMaker, WeightedPlan } from '../generator.js';
+import { anonymousPlans } from './anonymous.js';
 import { asymmetricPlans } from './asymmetric.js';
 import { attestationPlans } from './attestation.js';
+import { authorizedPlans } from './authorized.js';
 import { capabilityPlans } from './capability.js';
 import { contextPlans } from './context.js';
 import { duplicationPlans } from './duplication.js';
@@ -14,15 +16,19 @@ import { policyPlans } from './policy.js';
 import { powerPlans } from './power.js';
 import { sessionPlans } from './session.js';
 import { symmetricPlans } from './symmetric.js';
+import { x509Plans } from './x509.js';
 
 const plans: readonly WeightedPlan[] = [
   ...sessionPlans,
   ...objectPlans,
   ...asymmetricPlans,
+  ...anonymousPlans,
   ...symmetricPlans,
   ...duplicationPlans,
   ...attestationPlans,
+  ...x509Plans,
   ...policyPlans,
+  ...authorizedPlans,
   ...nvPlans,
   ...pcrPlans,
   ...hierarchyPlans,
@@ -39,6 +45,6 @@ export function opening(g: StepMaker): Plan {
 }
 
 /** One of all plans. */
-export function choosePlan(g: StepMaker): Plan {
-  return g.choose.of(...lottery)(g);
+export function* choosePlan(g: StepMaker): Plan {
+  yield* g.choose.of(...lottery)(g);
 }

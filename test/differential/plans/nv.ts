@@ -17,9 +17,10 @@ import {
 } from '../../../src/tpm/commands/index.js';
 import { definedBits, nvType, TPM_NT, TPMA_NV, TPMA_NV_NT_SHIFT } from '../../../src/tpm/constants/index.js';
 import { none } from '../../support/frames.js';
-import type { Plan, StepMaker, WeightedPlan } from '../generator.js';
-import { Entity, NvIndex } from '../model.js';
-import { signingKey, sigScheme } from './asymmetric.js';
+import { NothingFits, type Outcome, type Plan, type StepMaker, type WeightedPlan } from '../generator.js';
+import { type Entity, NvIndex } from '../model.js';
+import type { Step } from '../step.js';
+import { signer } from './attestation.js';
 
 const FIRST = 0x01500000;
 const INDICES = 8;
@@ -57,7 +58,7 @@ function* define(g: StepMaker): Plan {
   const nameAlg = g.hash();
   const platform = choose.once(5);
   const policy = model.policies.find((candidate) => candidate.alg === nameAlg && choose.once(2));
-  let attributes = (type << TPMA_NV_NT_SHIFT) | choose.bits(access, 2) | choose.bits(features, 8) | TPMA_NV.AUTHREAD;
+  let attributes = (type << TPMA_NV_NT_SHIFT) | choose.bits(access, 2) | choose.bits(features, 6) | TPMA_NV.AUTHREAD;
   attributes |= choose.of(TPMA_NV.AUTHWRITE, TPMA_NV.OWNERWRITE);
   if (type === TPM_NT.PIN_FAIL && !choose.once(6)) attributes |= TPMA_NV.NO_DA;
   if (type === TPM_NT.PIN_FAIL || type === TPM_NT.PIN_PASS) attributes &= ~(choose.once(8) ? 0 : TPMA_NV.AUTHWRITE);
@@ -75,18 +76,35 @@ function* define(g: StepMaker): Plan {
   if (ok) model.nv.set(nvIndex, new NvIndex(publicInfo, auth, policy));
 }
 
-function index(g: StepMaker): NvIndex {
+/** One of the indices that fit; in one of 25 cases any other. Throws {@link NothingFits}. */
+function index(g: StepMaker, fits: (nvIndex: NvIndex) => boolean = () => true): NvIndex {
   const { model, choose } = g;
   const all = [...model.nv.values()];
-  if (all.length > 0 && !choose.once(25)) return choose.of(...all);
+  const fitting = all.filter(fits);
+  if (fitting.length > 0 && !choose.once(25)) return choose.of(...fitting);
+  if (!choose.once(20)) throw new NothingFits();
+  if (all.length > 0 && choose.once(2)) return choose.of(...all);
   const nvIndex = FIRST + choose.below(INDICES);
   return new NvIndex({ nvIndex, nameAlg: 11, attributes: 0, authPolicy: none, dataSize: 8 }, none);
 }
 
-/** Who authorises the use of an index. */
-function who(g: StepMaker, nvIndex: NvIndex): Entity {
+const rights = {
+  read: [TPMA_NV.AUTHREAD, TPMA_NV.OWNERREAD, TPMA_NV.PPREAD],
+  write: [TPMA_NV.AUTHWRITE, TPMA_NV.OWNERWRITE, TPMA_NV.PPWRITE],
+} as const;
+
+/** Whether there is someone who may do it without a policy. */
+function usable(to: keyof typeof rights): (nvIndex: NvIndex) => boolean {
+  return ({ publicArea }) => rights[to].some((right) => (publicArea.attributes & right) !== 0);
+}
+
+/** Who authorises the use of an index: mostly one that may. */
+function who(g: StepMaker, nvIndex: NvIndex, to: keyof typeof rights): Entity {
   const { model, choose } = g;
-  return choose.once(20) ? index(g) : choose.of<Entity>(nvIndex, nvIndex, nvIndex, model.owner, model.platform);
+  const all: readonly Entity[] = [nvIndex, model.owner, model.platform];
+  if (choose.once(12)) return choose.of(...all, ...model.nv.values());
+  const able = all.filter((_, i) => (nvIndex.publicArea.attributes & (rights[to][i] ?? 0)) !== 0);
+  return able.length === 0 ? nvIndex : choose.of(...able);
 }
 
 function pinData(g: StepMaker): Buffer {
@@ -96,40 +114,54 @@ function pinData(g: StepMaker): Buffer {
   return data;
 }
 
-function* write(g: StepMaker): Plan {
+function* write(g: StepMaker, nvIndex: NvIndex = index(g, usable('write'))): Plan {
   const { choose } = g;
-  const nvIndex = index(g);
-  const authHandle = who(g, nvIndex);
+  const authHandle = who(g, nvIndex, 'write');
   const type = nvType(nvIndex.publicArea.attributes);
   if (type === TPM_NT.PIN_FAIL || type === TPM_NT.PIN_PASS) {
-    yield g.command(NV_Write, { authHandle, nvIndex, data: pinData(g), offset: choose.once(20) ? 1 : 0 }, { exact: true });
+    const { ok } = yield g.command(NV_Write, { authHandle, nvIndex, data: pinData(g), offset: choose.once(20) ? 1 : 0 }, { exact: true });
+    nvIndex.isWritten ||= ok;
     return;
   }
   const size = nvIndex.publicArea.dataSize;
-  const offset = choose.once(3) ? choose.below(size + 2) : 0;
-  const data = choose.bytes(choose.once(2) ? Math.min(Math.max(size - offset, 0), 1024) : choose.of(0, 1, 8, size + 1));
-  yield g.command(NV_Write, { authHandle, nvIndex, data: data.subarray(0, 1024), offset });
+  const isAll = (nvIndex.publicArea.attributes & TPMA_NV.WRITEALL) !== 0 ? !choose.once(4) : choose.once(2);
+  const offset = !isAll && choose.once(3) ? choose.below(size + 2) : 0;
+  const data = choose.bytes(isAll ? Math.min(size, 1024) : choose.of(0, 1, 8, Math.min(Math.max(size - offset, 0), 1024), size + 1));
+  const { ok } = yield g.command(NV_Write, { authHandle, nvIndex, data: data.subarray(0, 1024), offset });
+  nvIndex.isWritten ||= ok;
 }
 
 /** What changes the index by its type, or another. */
-function* change(g: StepMaker): Plan {
+function* change(g: StepMaker, nvIndex: NvIndex = index(g, usable('write'))): Plan {
   const { choose } = g;
-  const nvIndex = index(g);
-  const both = { authHandle: who(g, nvIndex), nvIndex };
+  const both = { authHandle: who(g, nvIndex, 'write'), nvIndex };
   const type = choose.once(12) ? choose.of(...types) : nvType(nvIndex.publicArea.attributes);
-  if (type === TPM_NT.COUNTER) yield g.command(NV_Increment, both);
-  else if (type === TPM_NT.BITS) yield g.command(NV_SetBits, { ...both, bits: BigInt(choose.below(1 << 30)) << BigInt(choose.below(34)) });
-  else if (type === TPM_NT.EXTEND) yield g.command(NV_Extend, { ...both, data: choose.bytes(choose.of(0, 1, 32, 100)) });
-  else yield* write(g);
+  let outcome: Outcome;
+  if (type === TPM_NT.COUNTER) outcome = yield g.command(NV_Increment, both);
+  else if (type === TPM_NT.BITS) {
+    outcome = yield g.command(NV_SetBits, { ...both, bits: BigInt(choose.below(1 << 30)) << BigInt(choose.below(34)) });
+  } else if (type === TPM_NT.EXTEND) outcome = yield g.command(NV_Extend, { ...both, data: choose.bytes(choose.of(0, 1, 32, 100)) });
+  else {
+    yield* write(g, nvIndex);
+    return;
+  }
+  nvIndex.isWritten ||= outcome.ok;
+}
+
+/** An index that can be read, mostly. */
+function* written(g: StepMaker): Generator<Step, NvIndex, Outcome> {
+  const nvIndex = index(g, usable('read'));
+  if (!nvIndex.isWritten && !g.choose.once(6)) yield* change(g, nvIndex);
+  return nvIndex;
 }
 
 function* read(g: StepMaker): Plan {
   const { choose } = g;
-  const nvIndex = index(g);
+  const nvIndex = yield* written(g);
   const size = nvIndex.publicArea.dataSize;
   const offset = choose.once(4) ? choose.below(size + 2) : 0;
   const length = choose.once(3) ? choose.of(0, 1, 8, 1024, 1025) : Math.max(0, size - offset);
-  yield g.command(NV_Read, { authHandle: who(g, nvIndex), nvIndex, size: length, offset });
+  yield g.command(NV_Read, { authHandle: who(g, nvIndex, 'read'), nvIndex, size: length, offset });
 }
 
 function* readPublic(g: StepMaker): Plan {
@@ -142,8 +174,12 @@ function* lock(g: StepMaker): Plan {
     yield g.command(NV_GlobalWriteLock, { authHandle: g.provision() });
     return;
   }
-  const nvIndex = index(g);
-  yield g.command(choose.of(NV_WriteLock, NV_ReadLock), { authHandle: who(g, nvIndex), nvIndex });
+  const [command, to, needs] = choose.of(
+    [NV_WriteLock, 'write', TPMA_NV.WRITE_STCLEAR | TPMA_NV.WRITEDEFINE] as const,
+    [NV_ReadLock, 'read', TPMA_NV.READ_STCLEAR] as const,
+  );
+  const nvIndex = index(g, ({ publicArea }) => (publicArea.attributes & needs) !== 0 || choose.once(10));
+  yield g.command(command, { authHandle: who(g, nvIndex, to), nvIndex });
 }
 
 function* undefine(g: StepMaker): Plan {
@@ -164,16 +200,12 @@ function* changeAuth(g: StepMaker): Plan {
 
 function* certify(g: StepMaker): Plan {
   const { choose } = g;
-  const nvIndex = index(g);
-  const key = choose.once(6) ? new Entity(0x40000007) : signingKey(g);
-  const inScheme = key instanceof Entity && !('facts' in key) ? { scheme: 0x10, details: null } : sigScheme(g, signingKey(g));
+  const nvIndex = yield* written(g);
   const size = choose.once(3) ? 0 : nvIndex.publicArea.dataSize;
   const values = {
-    signHandle: key,
-    authHandle: who(g, nvIndex),
+    ...signer(g),
+    authHandle: who(g, nvIndex, 'read'),
     nvIndex,
-    qualifyingData: choose.bytes(5),
-    inScheme,
     size,
     offset: choose.once(5) ? 1 : 0,
   };

@@ -19,7 +19,7 @@ import { encode } from '../../../src/tpm/schema.js';
 import { TPMT_PUBLIC } from '../../../src/tpm/structures/index.js';
 import { none } from '../../support/frames.js';
 import type { Plan, StepMaker, WeightedPlan } from '../generator.js';
-import { LoadedObject, type ObjectFacts, type Policy } from '../model.js';
+import { type Entity, LoadedObject, type ObjectFacts, type Policy } from '../model.js';
 import { derived, outputOf, Symbolic } from '../symbols.js';
 import { signerOf } from './external-keys.js';
 import { anyKind, dataFor, factsOf, hasAttributes, isAsymmetric, isParent, type KeyKind, templateOf } from './templates.js';
@@ -65,19 +65,25 @@ function newObject(g: StepMaker, kind: KeyKind, hierarchy: number): NewObject {
   return { facts: factsOf(template, hierarchy, data), auth, policy, parameters, publicArea };
 }
 
-function* createPrimary(g: StepMaker, kind?: KeyKind): Plan {
+/** A new primary key, of any kind unless one is given. */
+export function* createPrimary(g: StepMaker, kind?: KeyKind): Plan {
   const { model, choose } = g;
   yield* makeRoom(g);
   const hierarchy = g.hierarchy();
   const made = newObject(g, kind ?? (choose.once(2) ? 'parent' : anyKind(g)), hierarchy.handle as number);
   const symbol = g.symbol('primary');
   const { ok } = yield g.command(CreatePrimary, { primaryHandle: hierarchy, ...made.parameters }, { save: { symbol } });
-  if (ok) model.loaded.push(LoadedObject.transient(symbol, made.auth, made.facts, undefined, made.policy));
+  if (!ok) return;
+  const object = LoadedObject.transient(symbol, made.auth, made.facts, undefined, made.policy);
+  object.creation = symbol;
+  model.loaded.push(object);
 }
 
 function* create(g: StepMaker): Plan {
   const { model } = g;
   const parent = g.object(isParent);
+  // libtpms makes the new object in a slot.
+  yield* makeRoom(g);
   const made = newObject(g, anyKind(g), parent.facts?.hierarchy ?? TPM_RH.OWNER);
   const symbol = g.symbol('created');
   const { ok } = yield g.command(Create, { parentHandle: parent, ...made.parameters }, { save: { symbol } });
@@ -89,6 +95,7 @@ function* create(g: StepMaker): Plan {
     auth: made.auth,
     facts: made.facts,
     policy: made.policy,
+    creation: symbol,
   });
   if (!g.choose.once(4)) yield* load(g, true);
 }
@@ -107,7 +114,11 @@ function* load(g: StepMaker, newest = false): Plan {
   const parentHandle = choose.once(30) ? g.object(isParent) : key.parent;
   const values = { parentHandle, inPrivate: isBad ? corrupted(key.privateOf) : key.privateOf, inPublic: key.publicOf };
   const { ok } = yield g.command(Load, values, { save: { symbol }, exact: true });
-  if (ok) model.loaded.push(LoadedObject.transient(symbol, key.auth, key.facts, undefined, key.policy));
+  if (!ok) return;
+  const object = LoadedObject.transient(symbol, key.auth, key.facts, undefined, key.policy);
+  object.parent = key.parent;
+  object.creation = key.creation;
+  model.loaded.push(object);
 }
 
 function* createLoaded(g: StepMaker): Plan {
@@ -176,7 +187,7 @@ function* changeAuth(g: StepMaker): Plan {
   const candidates = model.loaded.filter(({ facts }) => facts?.external === false);
   if (candidates.length === 0) return;
   const object = choose.of(...candidates);
-  const parentHandle = g.object(isParent);
+  const parentHandle = object.parent !== undefined && model.objects.includes(object.parent) ? object.parent : g.object(isParent);
   const [newAuth, symbol] = [g.auth(), g.symbol('reauthorised')];
   const { ok } = yield g.command(
     ObjectChangeAuth,
@@ -214,21 +225,22 @@ function* credential(g: StepMaker): Plan {
 
 function* evict(g: StepMaker): Plan {
   const { model, choose } = g;
-  const auth = g.provision();
-  const platform = auth === model.platform;
   if (choose.once(2) && model.persistent.length > 0) {
     const object = choose.of(...model.persistent);
     const persistentHandle = choose.once(15) ? 0x81000005 : object.handle;
+    const auth = choose.once(15) ? g.provision() : ownerOf(g, object);
     const { ok } = yield g.command(EvictControl, { auth, objectHandle: object, persistentHandle });
     if (ok) model.forget(object);
     return;
   }
-  yield* persist(
-    g,
-    g.object(({ facts }) => facts?.external === false),
-    (platform ? 0x81800000 : 0x81000000) + choose.below(4),
-    auth === model.platform,
-  );
+  const object = g.object(({ facts }) => facts?.external === false && facts.hierarchy !== TPM_RH.NULL);
+  const byPlatform = (ownerOf(g, object) === model.platform) !== choose.once(15);
+  yield* persist(g, object, (byPlatform ? 0x81800000 : 0x81000000) + choose.below(4), byPlatform);
+}
+
+/** Who may make the object persistent. */
+function ownerOf({ model }: StepMaker, { facts }: LoadedObject): Entity {
+  return facts?.hierarchy === TPM_RH.PLATFORM ? model.platform : model.owner;
 }
 
 function* persist(g: StepMaker, object: LoadedObject, persistentHandle: number, byPlatform = false): Plan {

@@ -47,7 +47,8 @@ function* reset(g: StepMaker): Plan {
 function* setAuth(g: StepMaker): Plan {
   const { model } = g;
   const auth = g.auth();
-  const pcrHandle = pcr(g);
+  const handle = g.choose.of(20, 21, 22);
+  const pcrHandle = g.choose.once(8) ? pcr(g) : (model.pcrAuth.get(handle) ?? new Entity(handle));
   const { ok } = yield g.command(PCR_SetAuthValue, { pcrHandle, auth }, { newAuth: auth });
   if (!ok) return;
   for (let i = 0; i < 24; i++) if (i === pcrHandle.handle || (i >= 20 && i <= 22)) model.pcrAuth.set(i, new Entity(i, auth));
@@ -61,7 +62,7 @@ function* setPolicy(g: StepMaker): Plan {
     authHandle: model.platform,
     authPolicy: choose.bytes(size + (choose.once(10) ? 1 : 0)),
     hashAlg,
-    pcrNum: choose.of(0, 16, 20, 21, 22, 23),
+    pcrNum: choose.of(16, 20, 20, 21, 22, 23),
   });
 }
 

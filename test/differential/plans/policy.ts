@@ -5,6 +5,7 @@ import {
   Duplicate,
   LoadExternal,
   NV_ChangeAuth,
+  NV_DefineSpace,
   NV_Read,
   NV_Write,
   ObjectChangeAuth,
@@ -33,10 +34,11 @@ import {
   Unseal,
   VerifySignature,
 } from '../../../src/tpm/commands/index.js';
-import { TPM_ALG, TPM_CC, TPM_EO, TPM_RH, TPM_SE, TPM_ST } from '../../../src/tpm/constants/index.js';
+import { TPM_ALG, TPM_CC, TPM_EO, TPM_RH, TPM_SE, TPM_ST, TPMA_NV } from '../../../src/tpm/constants/index.js';
 import { hash } from '../../../src/tpm/hash.js';
 import { nameOfPublic } from '../../../src/tpm/name.js';
-import type { TPMT_PUBLIC } from '../../../src/tpm/structures/index.js';
+import { encode } from '../../../src/tpm/schema.js';
+import { TPMT_HA, type TPMT_PUBLIC } from '../../../src/tpm/structures/index.js';
 import { none } from '../../support/frames.js';
 import type { Plan, StepMaker, WeightedPlan } from '../generator.js';
 import { LoadedObject, NvIndex, type PolicyElement, type SessionModel } from '../model.js';
@@ -266,6 +268,35 @@ function* authorize(g: StepMaker): Plan {
   yield* digestOf(g, session);
 }
 
+/** PolicyAuthorizeNV of whatever a session has now: its digest is written to an index first. */
+function* authorizeNv(g: StepMaker): Plan {
+  const { choose, model } = g;
+  const sessions = model.sessions.filter(
+    ({ isPolicy, saved, elements }) => isPolicy && saved === undefined && !elements.some(({ random }) => random === true),
+  );
+  if (sessions.length === 0) return;
+  const session = choose.of(...sessions);
+  const policySession = handleOf(session.symbol);
+  const { ok, out } = yield g.command(PolicyGetDigest, { policySession }, { deterministic: true, plain: true, exact: true });
+  if (!ok) return;
+  const data = encode(TPMT_HA, { hashAlg: choose.once(12) ? g.hash() : session.alg, digest: Buffer.from(out['policyDigest'] as Buffer) });
+  const nvIndex = 0x01500040 + choose.below(4);
+  const attributes = TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE | TPMA_NV.AUTHREAD | TPMA_NV.NO_DA;
+  const publicInfo = { nvIndex, nameAlg: TPM_ALG.SHA256, attributes, authPolicy: none, dataSize: 66 };
+  if (!model.nv.has(nvIndex)) {
+    const defined = yield g.command(NV_DefineSpace, { authHandle: model.owner, auth: none, publicInfo }, { exact: true, plain: true });
+    if (!defined.ok) return;
+    model.nv.set(nvIndex, new NvIndex(publicInfo, none));
+  }
+  const index = model.nv.get(nvIndex);
+  if (index === undefined) return;
+  const written = yield g.command(NV_Write, { authHandle: model.owner, nvIndex: index, data, offset: 0 }, { exact: true, plain: true });
+  index.isWritten ||= written.ok;
+  const values = { authHandle: choose.of(index, model.owner), nvIndex: index };
+  if ((yield g.command(PolicyAuthorizeNV, { ...values, policySession })).ok) session.elements = [{ command: PolicyAuthorizeNV, values }];
+  yield* digestOf(g, session);
+}
+
 /** Fulfils the policy of an entity and uses it. */
 function* fulfil(g: StepMaker): Plan {
   const { choose, model } = g;
@@ -330,5 +361,6 @@ export const policyPlans: readonly WeightedPlan[] = [
   [9, make],
   [8, more],
   [3, authorize],
+  [2, authorizeNv],
   [10, fulfil],
 ];

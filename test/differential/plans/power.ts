@@ -1,5 +1,5 @@
 // Part 3, 9: shutdown, loss of power and start-up, in and out of order.
-import { DictionaryAttackLockReset, Shutdown, Startup } from '../../../src/tpm/commands/index.js';
+import { DictionaryAttackLockReset, PCR_Event, ReadClock, Shutdown, Startup } from '../../../src/tpm/commands/index.js';
 import { TPM_SU } from '../../../src/tpm/constants/index.js';
 import type { Outcome, Plan, StepMaker, WeightedPlan } from '../generator.js';
 import type { Step } from '../step.js';
@@ -30,8 +30,14 @@ function* cycle(g: StepMaker): Plan {
 
 function* outOfOrder(g: StepMaker): Plan {
   const { choose } = g;
-  if (choose.once(2)) yield g.command(Startup, { startupType: choose.of(TPM_SU.CLEAR, TPM_SU.STATE) });
-  else yield g.command(Shutdown, { shutdownType: choose.of(TPM_SU.CLEAR, TPM_SU.STATE) });
+  if (choose.once(2)) {
+    yield g.command(Startup, { startupType: choose.of(TPM_SU.CLEAR, TPM_SU.STATE) });
+    return;
+  }
+  yield g.command(Shutdown, { shutdownType: choose.of(TPM_SU.CLEAR, TPM_SU.STATE) });
+  yield g.command(ReadClock, {});
+  // Makes the shutdown void: libtpms would forget locks that are set after it.
+  yield g.command(PCR_Event, { pcrHandle: 0, eventData: choose.bytes(4) }, { exact: true, plain: true, locality: 0 });
 }
 
 export const powerPlans: readonly WeightedPlan[] = [

@@ -21,7 +21,9 @@ const hierarchies = [TPM_RH.OWNER, TPM_RH.NULL, TPM_RH.NULL, TPM_RH.ENDORSEMENT,
 
 function* encrypt(g: StepMaker): Plan {
   const { choose } = g;
-  const keyHandle = g.object(({ facts }) => facts?.template.type === TPM_ALG.SYMCIPHER);
+  const keyHandle = g.object(
+    (object) => object.facts?.template.type === TPM_ALG.SYMCIPHER && (choose.once(10) || hasAttributes(object, 0, TPMA_OBJECT.restricted)),
+  );
   const template = keyHandle.facts?.template;
   const own = template?.type === TPM_ALG.SYMCIPHER ? (template.parameters.sym.mode ?? TPM_ALG.NULL) : TPM_ALG.CFB;
   const mode = choose.once(3)
@@ -46,13 +48,17 @@ function* hash(g: StepMaker): Plan {
 function macKey(g: StepMaker): LoadedObject {
   const { choose } = g;
   const isMac = (object: LoadedObject): boolean =>
-    hasAttributes(object, TPMA_OBJECT.sign) && object.facts?.template.type === TPM_ALG.KEYEDHASH;
+    hasAttributes(object, TPMA_OBJECT.sign, choose.once(10) ? 0 : TPMA_OBJECT.restricted) &&
+    object.facts?.template.type === TPM_ALG.KEYEDHASH;
   return choose.once(8) ? g.object(({ facts }) => facts?.template.type === TPM_ALG.SYMCIPHER) : g.object(isMac);
 }
 
 function macAlg(g: StepMaker, key: LoadedObject): number {
   if (key.facts?.template.type === TPM_ALG.SYMCIPHER && !g.choose.once(4)) return TPM_ALG.CMAC;
-  return g.choose.of<number>(TPM_ALG.NULL, TPM_ALG.NULL, TPM_ALG.SHA256, g.hash());
+  const template = key.facts?.template;
+  const own = template?.type === TPM_ALG.KEYEDHASH && template.parameters.scheme.details?.hashAlg;
+  const any = g.choose.of<number>(TPM_ALG.SHA256, g.hash());
+  return own && !g.choose.once(8) ? g.choose.of(TPM_ALG.NULL, own) : g.choose.once(8) ? TPM_ALG.NULL : any;
 }
 
 function* hmac(g: StepMaker): Plan {
@@ -106,7 +112,7 @@ export const symmetricPlans: readonly WeightedPlan[] = [
   [8, encrypt],
   [4, hash],
   [6, hmac],
-  [5, startSequence],
+  [7, startSequence],
   [7, update],
   [5, complete],
 ];

@@ -23,7 +23,7 @@ const curves = [
 ] as const;
 
 /** What a key is for. */
-export type KeyKind = 'parent' | 'eccSign' | 'eccDecrypt' | 'rsa' | 'hmac' | 'seal' | 'cipher' | 'derivation';
+export type KeyKind = 'parent' | 'eccSign' | 'daa' | 'eccDecrypt' | 'rsa' | 'hmac' | 'seal' | 'cipher' | 'derivation';
 
 export function symmetric(g: StepMaker): PublicOf<typeof TPM_ALG.SYMCIPHER>['parameters']['sym'] {
   const { choose } = g;
@@ -51,6 +51,16 @@ function eccSign(g: StepMaker): TPMT_PUBLIC {
     { scheme: TPM_ALG.ECDAA, details: { hashAlg, count: choose.of(0, 1) } },
   );
   const attributes = userWithAuth | sensitiveDataOrigin | sign | (scheme.scheme !== TPM_ALG.NULL && choose.once(2) ? restricted : 0);
+  return { ...template, objectAttributes: attributes, parameters: { ...template.parameters, scheme } };
+}
+
+/** A key for Commit. */
+function anonymous(g: StepMaker): TPMT_PUBLIC {
+  const { choose } = g;
+  const { NIST_P256, NIST_P384, BN_P256, BN_P638 } = TPM_ECC_CURVE;
+  const template = eccTemplate(choose.of(NIST_P256, NIST_P256, BN_P256, NIST_P384, BN_P638), g.hash());
+  const scheme = { scheme: TPM_ALG.ECDAA, details: { hashAlg: g.hash(), count: 0 } } as const;
+  const attributes = userWithAuth | sensitiveDataOrigin | sign | (choose.once(6) ? restricted : 0);
   return { ...template, objectAttributes: attributes, parameters: { ...template.parameters, scheme } };
 }
 
@@ -122,6 +132,8 @@ function plainTemplate(g: StepMaker, kind: KeyKind): TPMT_PUBLIC {
       return parent(g);
     case 'eccSign':
       return eccSign(g);
+    case 'daa':
+      return anonymous(g);
     case 'eccDecrypt':
       return eccDecrypt(g);
     case 'rsa':
