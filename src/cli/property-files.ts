@@ -61,6 +61,16 @@ export function naming<T>(what: string, run: () => T): T {
   }
 }
 
+/** An option that may be given several times. */
+export const collect = (text: string, earlier: readonly string[] = []): readonly string[] => [...earlier, text];
+
+/** A moment, as ISO 8601 writes it. */
+export function timeOption(text: string): Date {
+  const time = new Date(text);
+  if (Number.isNaN(time.getTime())) throw new InvalidArgumentError('Expected a time such as 2026-01-31T12:00:00Z.');
+  return time;
+}
+
 /** Option `--property NAME=VALUE`, repeatable; numbers and booleans are such, `NAME` alone is true. */
 export function propertyOption(text: string, earlier: Properties = {}): Properties {
   const at = text.indexOf('=');

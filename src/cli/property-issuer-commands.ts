@@ -11,6 +11,7 @@ import { understand } from './answers.js';
 import { clientContext, clientOptions, type ClientOptions } from './client-command.js';
 import { revocationsAnswer } from './property-answers.js';
 import {
+  collect,
   digestSubject,
   efiSubject,
   fileSubject,
@@ -19,6 +20,7 @@ import {
   readBytes,
   readKey,
   readText,
+  timeOption,
   writeResult,
 } from './property-files.js';
 
@@ -55,12 +57,6 @@ function signingOptions(command: Command): Command {
     .option('--debug', 'print a stack trace with an error');
 }
 
-function timeOption(text: string): Date {
-  const time = new Date(text);
-  if (Number.isNaN(time.getTime())) throw new InvalidArgumentError('Expected a time such as 2026-01-31T12:00:00Z.');
-  return time;
-}
-
 function daysOption(text: string): number {
   const days = Number(text);
   if (!(days > 0 && days <= 36_500)) throw new InvalidArgumentError('Expected a number of days.');
@@ -80,8 +76,6 @@ async function issued(
       .join('\n'),
   );
 }
-
-const collect = (text: string, earlier: readonly string[] = []): readonly string[] => [...earlier, text];
 
 function addIssue(property: Command): void {
   signingOptions(property.command('issue').description('sign a statement about files or digests; needs no daemon'))

@@ -7,7 +7,7 @@ import { EXIT, Failure } from '../failure.js';
 import { parsePcrList } from '../policy/pcr-list.js';
 import { readPublicKey } from '../properties/signing-keys.js';
 import { standardOutput, table } from './output.js';
-import { naming, propertyOption, readBytes, readText } from './property-files.js';
+import { collect, naming, propertyOption, readBytes, readText, timeOption } from './property-files.js';
 
 interface VerifyOptions {
   readonly quote: string;
@@ -114,17 +114,9 @@ function print({ pcrs, banks, namesProvider, keyIsRestricted, measurements, late
   for (const line of table(['PCR', 'ENTRY', 'PROPERTY', 'STATED BY'], rows)) standardOutput.line(line);
 }
 
-const collect = (text: string, earlier: readonly string[] = []): readonly string[] => [...earlier, text];
-
 function hexOption(text: string): Buffer {
   if (!/^([0-9a-fA-F]{2})*$/.test(text)) throw new InvalidArgumentError('Expected hexadecimal.');
   return Buffer.from(text, 'hex');
-}
-
-function timeOption(text: string): Date {
-  const time = new Date(text);
-  if (Number.isNaN(time.getTime())) throw new InvalidArgumentError('Expected a time such as 2026-01-31T12:00:00Z.');
-  return time;
 }
 
 function pcrsOption(text: string): number[] {

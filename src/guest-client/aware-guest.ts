@@ -26,6 +26,7 @@ import {
 import { MAX_PROVIDER_LIST, TPM_ALG, TPM_RH, TPM_RS, TPM_SE } from '../tpm/constants/index.js';
 import { baseCode, TPM_RC } from '../tpm/response-code.js';
 import { digestSize } from '../tpm/hash.js';
+import { pcrBitmap, selectedPcrs } from '../tpm/pcr-bitmap.js';
 import { encode, sized } from '../tpm/schema.js';
 import { TPMT_PUBLIC, TPMT_SIGNATURE_PLUS, type TPML_PCR_SELECTION, type TPMS_PCR_SELECTION } from '../tpm/structures/index.js';
 
@@ -90,7 +91,7 @@ export class AwareGuest {
     for (let more = true; more;) {
       const page = await this.run(Vendor_ListProviders, { first: all.length, count: MAX_PROVIDER_LIST });
       for (const { name, presented, attested } of page.providers) {
-        all.push({ name: name.toString('ascii'), presented: indicesOf(presented), attested: indicesOf(attested) });
+        all.push({ name: name.toString('ascii'), presented: selectedPcrs(presented), attested: selectedPcrs(attested) });
       }
       more = page.moreData !== 0 && page.providers.length > 0;
     }
@@ -204,7 +205,7 @@ export class AwareGuest {
         const page = await this.run(Vendor_ReadVector, { provider: Buffer.from(provider, 'ascii'), pcrSelectionIn });
         counter ??= page.pcrUpdateCounter;
         if (counter !== page.pcrUpdateCounter) return undefined;
-        const given = page.pcrSelectionOut.flatMap(({ pcrSelect }) => indicesOf(pcrSelect));
+        const given = page.pcrSelectionOut.flatMap(({ pcrSelect }) => selectedPcrs(pcrSelect));
         if (given.length === 0) break;
         for (const [at, pcr] of given.entries()) {
           left.delete(pcr);
@@ -251,13 +252,5 @@ export class AwareGuest {
 }
 
 function selectionOf(choices: readonly PcrChoice[]): TPML_PCR_SELECTION {
-  return choices.map(({ bank, pcrs }) => {
-    const pcrSelect = Buffer.alloc(3);
-    for (const pcr of pcrs) pcrSelect[pcr >> 3] = (pcrSelect[pcr >> 3] ?? 0) | (1 << (pcr & 7));
-    return { hash: bank, pcrSelect };
-  });
-}
-
-function indicesOf(bitmap: Buffer): number[] {
-  return Array.from({ length: bitmap.length * 8 }, (_, pcr) => pcr).filter((pcr) => ((bitmap[pcr >> 3] ?? 0) & (1 << (pcr & 7))) !== 0);
+  return choices.map(({ bank, pcrs }) => ({ hash: bank, pcrSelect: pcrBitmap(pcrs) }));
 }

@@ -1,24 +1,22 @@
 // TPM 2.0 Library Part 3, 13.1: taking a key out of the chip that its guest made duplicable.
-import { randomBytes } from 'node:crypto';
 import { getCurve } from '../crypto/ecc-curves.js';
 import { type EccKeyPair, generateEccKey, multiply } from '../crypto/ecc.js';
 import { innerUnwrap, newInnerKey, outerUnwrap } from '../crypto/outer-wrap.js';
 import { decapsulate } from '../crypto/secrets.js';
-import { Duplicate, FlushContext, LoadExternal, PolicyCommandCode, StartAuthSession } from '../tpm/commands/index.js';
-import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPM_SE } from '../tpm/constants/index.js';
+import { Duplicate, FlushContext, LoadExternal, PolicyCommandCode } from '../tpm/commands/index.js';
+import { TPM_ALG, TPM_ECC_CURVE, TPM_RH } from '../tpm/constants/index.js';
 import { nameOfPublic } from '../tpm/name.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { decode } from '../tpm/schema.js';
 import { TPM2B_SENSITIVE, type TPMT_PUBLIC } from '../tpm/structures/index.js';
 import type { Account } from './account.js';
 import type { Chip } from './chip.js';
+import { startPolicySession } from './policy-session.js';
 import type { LoadableKey } from './slots.js';
 import { transferKeyPublic } from './templates.js';
 
 const NAME_ALG = TPM_ALG.SHA256;
 const CIPHER = { algorithm: TPM_ALG.AES, keyBits: 128, mode: TPM_ALG.CFB } as const;
-const NO_CIPHER = { algorithm: TPM_ALG.NULL, keyBits: null, mode: null } as const;
-const NONE = Buffer.alloc(0);
 
 /**
  * The secret of the loaded `key`, whose policy is `PolicyCommandCode(Duplicate)`. The chip encrypts it twice, for a fresh key of ours
@@ -58,19 +56,7 @@ export async function extractSecret(chip: Chip, account: Account, key: LoadableK
 }
 
 async function startDuplicationPolicy(chip: Chip, account: Account): Promise<number> {
-  const { sessionHandle } = await chip.execute(
-    StartAuthSession,
-    {
-      tpmKey: TPM_RH.NULL,
-      bind: TPM_RH.NULL,
-      nonceCaller: randomBytes(32),
-      encryptedSalt: NONE,
-      sessionType: TPM_SE.POLICY,
-      symmetric: NO_CIPHER,
-      authHash: NAME_ALG,
-    },
-    { account },
-  );
+  const sessionHandle = await startPolicySession(chip, account);
   await chip.execute(PolicyCommandCode, { policySession: sessionHandle, code: Duplicate.code }, { account });
   return sessionHandle;
 }

@@ -2,13 +2,13 @@
 import { GetCapability, PCR_Read } from '../tpm/commands/index.js';
 import { TPM_CAP } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
+import { pcrBitmap, selectedPcrs } from '../tpm/pcr-bitmap.js';
 import { TPM_RC } from '../tpm/response-code.js';
 import type { TPMS_PCR_SELECTION } from '../tpm/structures/index.js';
 import { ChipError } from './errors.js';
 import type { Hardware } from './hardware.js';
 
 const PCRS = 24;
-const BITMAP_SIZE = 3;
 const MAX_ROUNDS = 64;
 
 /** Values by hash algorithm (`TPM_ALG_ID`), then by index from 0. */
@@ -42,7 +42,7 @@ export function readHostPcrs({ jobs, hostAccount }: Pick<Hardware, 'jobs' | 'hos
       const values: Buffer[] = Array.from({ length: PCRS }, () => Buffer.alloc(digestSize(hash)));
       let missing = Array.from({ length: PCRS }, (_, index) => index);
       for (let round = 0; missing.length > 0 && round < MAX_ROUNDS; round++) {
-        const pcrSelectionIn = [{ hash, pcrSelect: bitmapOf(missing) }];
+        const pcrSelectionIn = [{ hash, pcrSelect: pcrBitmap(missing) }];
         const answer = await execute.execute(PCR_Read, { pcrSelectionIn }, { account: hostAccount });
         if (counter !== undefined && counter !== answer.pcrUpdateCounter) return undefined;
         counter = answer.pcrUpdateCounter;
@@ -59,12 +59,7 @@ export function readHostPcrs({ jobs, hostAccount }: Pick<Hardware, 'jobs' | 'hos
   }
 }
 
-function bitmapOf(indices: readonly number[]): Buffer {
-  const bitmap = Buffer.alloc(BITMAP_SIZE);
-  for (const index of indices) bitmap[index >> 3] = (bitmap[index >> 3] ?? 0) | (1 << (index & 7));
-  return bitmap;
-}
-
+/** A chip may select more than there are. */
 function indicesOf(bitmap: Buffer): number[] {
-  return Array.from({ length: PCRS }, (_, index) => index).filter((index) => ((bitmap[index >> 3] ?? 0) & (1 << (index & 7))) !== 0);
+  return selectedPcrs(bitmap).filter((index) => index < PCRS);
 }

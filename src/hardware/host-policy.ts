@@ -1,31 +1,21 @@
 // TPM 2.0 Library Part 3, 23.7 and 23.16: state keys that the chip unseals only to an approved host.
-import { randomBytes } from 'node:crypto';
-import {
-  FlushContext,
-  LoadExternal,
-  PolicyAuthorize,
-  PolicyGetDigest,
-  PolicyPCR,
-  StartAuthSession,
-  Unseal,
-  VerifySignature,
-} from '../tpm/commands/index.js';
-import { TPM_ALG, TPM_CC, TPM_RH, TPM_SE } from '../tpm/constants/index.js';
+import { FlushContext, LoadExternal, PolicyAuthorize, PolicyGetDigest, PolicyPCR, Unseal, VerifySignature } from '../tpm/commands/index.js';
+import { TPM_ALG, TPM_CC, TPM_RH } from '../tpm/constants/index.js';
 import { hash } from '../tpm/hash.js';
 import { nameOfPublic } from '../tpm/name.js';
+import { pcrBitmap } from '../tpm/pcr-bitmap.js';
 import { TPM_RC } from '../tpm/response-code.js';
 import { encode } from '../tpm/schema.js';
 import { TPML_PCR_SELECTION, type TPMT_PUBLIC, type TPMT_SIGNATURE } from '../tpm/structures/index.js';
 import type { Account } from './account.js';
 import type { Chip } from './chip.js';
 import { ChipError, HostPolicyError } from './errors.js';
+import { startPolicySession } from './policy-session.js';
 import type { LoadableKey } from './slots.js';
 import { authorizedPolicyDigest } from './templates.js';
 
 const NAME_ALG = TPM_ALG.SHA256;
-const NO_CIPHER = { algorithm: TPM_ALG.NULL, keyBits: null, mode: null } as const;
 const NONE = Buffer.alloc(0);
-const PCR_BITMAP_SIZE = 3;
 const ATTEMPTS = 3;
 
 /** PCRs of one bank of the chip. */
@@ -164,16 +154,7 @@ async function extendWithPcrs(chip: Chip, account: Account, policySession: numbe
 }
 
 async function withPolicySession<T>(chip: Chip, account: Account, use: (session: number) => Promise<T>): Promise<T> {
-  const request = {
-    tpmKey: TPM_RH.NULL,
-    bind: TPM_RH.NULL,
-    nonceCaller: randomBytes(32),
-    encryptedSalt: NONE,
-    sessionType: TPM_SE.POLICY,
-    symmetric: NO_CIPHER,
-    authHash: NAME_ALG,
-  };
-  const { sessionHandle } = await chip.execute(StartAuthSession, request, { account });
+  const sessionHandle = await startPolicySession(chip, account);
   const flush = (): Promise<unknown> => chip.execute(FlushContext, { flushHandle: sessionHandle }, { account });
   let result: T;
   try {
@@ -187,9 +168,7 @@ async function withPolicySession<T>(chip: Chip, account: Account, use: (session:
 }
 
 function selectionOf({ bank, pcrs }: PcrChoice): TPML_PCR_SELECTION {
-  const pcrSelect = Buffer.alloc(PCR_BITMAP_SIZE);
-  for (const pcr of pcrs) pcrSelect[pcr >> 3] = (pcrSelect[pcr >> 3] ?? 0) | (1 << (pcr & 7));
-  return [{ hash: bank, pcrSelect }] as TPML_PCR_SELECTION;
+  return [{ hash: bank, pcrSelect: pcrBitmap(pcrs) }] as TPML_PCR_SELECTION;
 }
 
 function differs(to: SealedTo): string {

@@ -11,12 +11,12 @@ import type {
 } from '../../tpm/commands/index.js';
 import { DRTM_PCR, HCRTM_PCR, IMPLEMENTATION_PCR, TPM_RH } from '../../tpm/constants/index.js';
 import { digestSize, hash } from '../../tpm/hash.js';
+import { pcrBitmap, selectedPcrs } from '../../tpm/pcr-bitmap.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { trimAuth } from '../../tpm/session-crypto.js';
 import { type TPML_DIGEST_VALUES, type TPML_PCR_SELECTION, type TPMT_HA, YES } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
-import { selectedPcrs } from '../state/pcrs.js';
 import type { Tpm } from '../tpm.js';
 
 /** Digests that one PCR_Read gives at most. */
@@ -65,12 +65,9 @@ const pcrEvent: Handler<typeof PCR_Event> = async (tpm, { pcrHandle, eventData }
 export function readPcrs({ pcrs }: Tpm, pcrSelectionIn: TPML_PCR_SELECTION, provider?: string): Response<typeof PCR_Read> {
   const pcrValues: Buffer[] = [];
   const pcrSelectionOut = pcrs.filter(pcrSelectionIn).map(({ hash: bank, pcrSelect }) => {
-    const given = Buffer.alloc(pcrSelect.length);
-    for (const index of selectedPcrs(pcrSelect).slice(0, MAX_READ_DIGESTS - pcrValues.length)) {
-      pcrValues.push(pcrs.matrix.read(bank, index, provider));
-      given[index >> 3] = (given[index >> 3] ?? 0) | (1 << (index & 7));
-    }
-    return { hash: bank, pcrSelect: given };
+    const given = selectedPcrs(pcrSelect).slice(0, MAX_READ_DIGESTS - pcrValues.length);
+    for (const index of given) pcrValues.push(pcrs.matrix.read(bank, index, provider));
+    return { hash: bank, pcrSelect: pcrBitmap(given, pcrSelect.length) };
   });
   return { pcrUpdateCounter: pcrs.updateCounter, pcrSelectionOut, pcrValues };
 }

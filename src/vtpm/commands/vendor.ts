@@ -1,14 +1,14 @@
 // Vendor commands for aware guests, docs/aware-guests.md: the matrix of PCRs, provider by provider.
 import type { Vendor_ListProviders, Vendor_PolicyPCR, Vendor_Quote, Vendor_ReadVector } from '../../tpm/commands/index.js';
-import { MAX_PROVIDER_LIST, PCR_SELECT_MAX, TPM_CC } from '../../tpm/constants/index.js';
+import { MAX_PROVIDER_LIST, TPM_CC } from '../../tpm/constants/index.js';
 import { providerExtraData } from '../../tpm/provider-quote.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { encode } from '../../tpm/schema.js';
 import { TPM2B_PROVIDER } from '../../tpm/structures/index.js';
 import { page } from '../capabilities/page.js';
+import { bitmapWhere } from '../capabilities/pcr-properties.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
-import type { Pcrs } from '../state/pcrs.js';
 import type { Tpm } from '../tpm.js';
 import { quotePcrs } from './attestation.js';
 import { assertPcrs } from './enhanced-authorization-state.js';
@@ -21,20 +21,13 @@ function requireProvider({ pcrs }: Tpm, name: Buffer, call: Call): string {
   return found;
 }
 
-/** The PCRs for which `holds`, as a bit map. */
-function bitmapOf({ matrix }: Pcrs, holds: (index: number) => boolean): Buffer {
-  const bitmap = Buffer.alloc(PCR_SELECT_MAX);
-  for (let index = 0; index < matrix.size; index++) if (holds(index)) bitmap[index >> 3] = (bitmap[index >> 3] ?? 0) | (1 << (index & 7));
-  return bitmap;
-}
-
 /** V.1 */
 const listProviders: Handler<typeof Vendor_ListProviders> = ({ pcrs }, { first, count }) => {
   const { items, moreData } = page(pcrs.providerNames.slice(first), count, MAX_PROVIDER_LIST);
   const providers = items.map((name) => ({
     name: Buffer.from(name, 'ascii'),
-    presented: bitmapOf(pcrs, (index) => pcrs.presented(index) === name),
-    attested: bitmapOf(pcrs, (index) => pcrs.attested(index) === name),
+    presented: bitmapWhere(pcrs, (index) => pcrs.presented(index) === name),
+    attested: bitmapWhere(pcrs, (index) => pcrs.attested(index) === name),
   }));
   return { moreData, providers };
 };

@@ -7,6 +7,7 @@ import { DIGEST, type Measurement } from '../../properties/provider.js';
 import { type SavedMatrix, savedMatrix, type SavedProvider } from '../../properties/saved-matrix.js';
 import { type Infer, struct, tpm2b, uint16, uint32, uint8 } from '../../tpm/schema.js';
 import { hash } from '../../tpm/hash.js';
+import { selectedPcrs } from '../../tpm/pcr-bitmap.js';
 import { TPML_PCR_SELECTION } from '../../tpm/structures/index.js';
 import type { DurableState } from './durable.js';
 import { PcrAllocation } from './pcr-allocation.js';
@@ -281,13 +282,4 @@ export class Pcrs {
     }
     return hash(hashAlg, ...values);
   }
-}
-
-/** Indices of the bits that are set in a PCR bit map, ascending. */
-export function selectedPcrs(bitmap: Buffer): number[] {
-  const indices: number[] = [];
-  bitmap.forEach((byte, octet) => {
-    for (let bit = 0; bit < 8; bit++) if ((byte & (1 << bit)) !== 0) indices.push(octet * 8 + bit);
-  });
-  return indices;
 }
