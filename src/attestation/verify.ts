@@ -47,7 +47,7 @@ export interface Verification {
   /** Whether the key's attributes were seen, so that nothing but a TPM's structures can be signed with it. */
   readonly keyIsRestricted: boolean;
   readonly measurements: readonly ShownMeasurement[];
-  /** Entries of the log that came after the quote. */
+  /** How many entries about the PCRs that were quoted came after the quote. */
   readonly later: number;
   /** Clock of the TPM in milliseconds, and its counters of resets and restarts, as quoted. */
   readonly clock: { readonly clock: string; readonly resetCount: number; readonly restartCount: number; readonly safe: boolean };

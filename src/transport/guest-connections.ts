@@ -5,7 +5,7 @@ import { serveControl, serveData, type Connection } from './connection.js';
 import { ControlSession } from './control-session.js';
 import type { GuestDescriptors } from './descriptor-store.js';
 import type { GuestLink } from './guest-link.js';
-import { connectionName, ledgerSizes, type ConnectionKind, type KeptConnection } from './kept-connections.js';
+import { connectionName, isControl, ledgerSizes, type ConnectionKind, type ControlKind, type KeptConnection } from './kept-connections.js';
 import { serveMssimCommands, serveMssimPlatform } from './mssim.js';
 
 type Serve = (channel: Channel) => Connection;
@@ -27,7 +27,7 @@ export class GuestConnections {
   /** Serves a connection that was accepted; `fd` is taken over, and closed if there are too many. */
   accept(fd: number, kind: ConnectionKind): void {
     const number = this.descriptors.number();
-    const serve = kind === 'control' || kind === 'fdcontrol' ? this.control(kind, number) : this.plain(kind);
+    const serve = isControl(kind) ? this.control(kind, number) : this.plain(kind);
     this.open(fd, kind, connectionName(kind, number), serve);
   }
 
@@ -39,7 +39,7 @@ export class GuestConnections {
     for (const each of kept) {
       if (each.owner !== undefined) continue;
       const { kind, number } = each;
-      if (kind !== 'control' && kind !== 'fdcontrol') {
+      if (!isControl(kind)) {
         this.resume(each, this.plain(kind), onDropped);
         continue;
       }
@@ -60,14 +60,14 @@ export class GuestConnections {
     await Promise.all([...this.connections].map((connection) => connection.leave(grace)));
   }
 
-  private plain(kind: 'data' | 'mssim' | 'platform'): Serve {
+  private plain(kind: Exclude<ConnectionKind, ControlKind>): Serve {
     const serve = { data: serveData, mssim: serveMssimCommands, platform: serveMssimPlatform }[kind];
     return (channel) => serve(channel, this.link);
   }
 
   /** @param data the data connection, if the session was another daemon's and had one */
   private control(
-    kind: 'control' | 'fdcontrol',
+    kind: ControlKind,
     number: number,
     data?: KeptConnection,
     onDropped: (name: string, reason: string) => void = () => undefined,

@@ -8,6 +8,13 @@ import type { KeptDescriptors } from './descriptor-store.js';
 export const CONNECTION_KINDS = ['data', 'control', 'fdcontrol', 'mssim', 'platform'] as const;
 export type ConnectionKind = (typeof CONNECTION_KINDS)[number];
 
+/** Kinds that control requests are spoken on. */
+export type ControlKind = 'control' | 'fdcontrol';
+
+export function isControl(kind: ConnectionKind): kind is ControlKind {
+  return kind === 'control' || kind === 'fdcontrol';
+}
+
 /** A connection with its ledger. */
 export interface KeptConnection {
   readonly name: string;
@@ -47,7 +54,7 @@ export function numberIn(name: string): number {
 
 /** Room of a connection of this kind. */
 export function ledgerSizes(kind: ConnectionKind): LedgerSizes {
-  return kind === 'control' || kind === 'fdcontrol' ? CONTROL_LEDGER : COMMAND_LEDGER;
+  return isControl(kind) ? CONTROL_LEDGER : COMMAND_LEDGER;
 }
 
 /** Sorts out what was kept. What cannot be used is closed, and `onDropped` is told. */
