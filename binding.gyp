@@ -5,7 +5,7 @@
       'sources': [
         'native/addon.cc',
         'native/descriptors.cc',
-        'native/ledger.cc',
+        'native/exchange-memory.cc',
         'native/notify.cc',
         'native/sockets.cc',
         'native/tcti.cc',

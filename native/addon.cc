@@ -2,7 +2,7 @@
 #include <napi.h>
 
 #include "descriptors.h"
-#include "ledger.h"
+#include "exchange-memory.h"
 #include "notify.h"
 #include "sockets.h"
 #include "tcti.h"
@@ -10,7 +10,7 @@
 #include "watch.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  exports["Ledger"] = tpmux::Ledger::Define(env);
+  exports["ExchangeMemory"] = tpmux::ExchangeMemory::Define(env);
   exports["Tcti"] = tpmux::Tcti::Define(env);
   exports["Watch"] = tpmux::Watch::Define(env);
   tpmux::ExportDescriptors(env, exports);

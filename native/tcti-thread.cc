@@ -205,7 +205,7 @@ TctiThread::Wait TctiThread::AwaitResponse() {
 }
 
 /**
- * tpm2-tss takes a cancelled context as idle: Receive refuses to start after Cancel, but one that already waits
+ * tpm2-tss takes a canceled context as idle: Receive refuses to start after Cancel, but one that already waits
  * goes on to the answer. So Receive gets a thread of its own and a head start.
  */
 void TctiThread::DoCancel(Completion& completion) {

@@ -22,7 +22,7 @@ struct Completion {
 };
 
 /**
- * The thread owns the TSS2_TCTI_CONTEXT from initialisation to finalisation; other threads only leave requests.
+ * The thread owns the TSS2_TCTI_CONTEXT from initialization to finalization; other threads only leave requests.
  * It is detached and shares ownership of this object, so nobody ever waits for a chip that does not answer.
  */
 class TctiThread : public std::enable_shared_from_this<TctiThread> {
@@ -40,7 +40,7 @@ class TctiThread : public std::enable_shared_from_this<TctiThread> {
   void SetLocality(uint32_t id, uint8_t locality);
   /** Asks the TPM to give up the command in flight, which is answered all the same. Only after Open is done. */
   void Cancel(uint32_t id);
-  /** Ends the thread as soon as it can be interrupted. `id` is done when the context is finalised; 0 reports nothing. */
+  /** Ends the thread as soon as it can be interrupted. `id` is done when the context is finalized; 0 reports nothing. */
   void Stop(uint32_t id);
 
  private:

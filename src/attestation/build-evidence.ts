@@ -1,11 +1,11 @@
 // Makes evidence of a guest's measurement log: what the guest's policy lets others see, and no more.
-import type { ExportedEntry, ExportedLog } from '../properties/log-export.js';
-import { foldLog } from '../properties/log-export.js';
-import type { Property, PropertySet } from '../properties/property-set.js';
-import type { KeptStatement } from '../properties/statement-index.js';
-import { DIGEST_BANKS, DIGEST_NAMES, withOpenings, type DigestName, type DigestSet } from '../properties/statement.js';
-import { EVIDENCE_TYPE, type Evidence, type EvidenceEntry, type EvidencePcr } from './evidence.js';
-import { SET_PROVIDER } from './judge.js';
+import type { ExportedEntry, ExportedLog } from '../properties/measurement-log/export.js';
+import { foldLog } from '../properties/measurement-log/export.js';
+import type { Property, PropertySet } from '../statements/property-set.js';
+import type { KeptStatement } from '../statements/statement-index.js';
+import { DIGEST_BANKS, DIGEST_NAMES, withOpenings, type DigestName, type DigestSet } from '../statements/statement.js';
+import { EVIDENCE_TYPE, type Evidence, type EvidenceEntry, type EvidencePcr } from '../verifier/evidence.js';
+import { SET_PROVIDER } from '../verifier/appraise.js';
 
 /** What is known about digests, by the statements that the guest goes by. */
 export interface KnownProperties {

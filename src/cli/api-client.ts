@@ -1,6 +1,6 @@
 // Requests to the daemon.
 import { request } from 'node:http';
-import { controlSocketPath } from '../daemon/daemon-paths.js';
+import { controlSocketPath } from '../config/paths.js';
 import { EXIT, Failure, reasonOf, systemCode, type ExitCode } from '../failure.js';
 
 const FOLDED: Readonly<Record<string, string>> = {

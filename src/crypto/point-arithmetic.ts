@@ -1,7 +1,7 @@
 // TPM 2.0 Library Part 1, annex C: points of the curves that OpenSSL has not (Barreto-Naehrig, with a = 0 and a prime order).
 //
 // BigInt arithmetic takes a time that depends on its operands. Every multiplication does the same number of additions and doublings, with
-// randomised coordinates, but it is not constant in time: keys on these curves are for anonymous attestation in tests and old software.
+// randomized coordinates, but it is not constant in time: keys on these curves are for anonymous attestation in tests and old software.
 import { bitLength, mod, modInverse, randomScalar } from './big-integer.js';
 
 /** Affine coordinates. */

@@ -28,7 +28,7 @@ export class RandomSource {
     this.ratchet(data);
   }
 
-  /** Zeroises the pool. The object is not used after that. */
+  /** Zeroizes the pool. The object is not used after that. */
   dispose(): void {
     this.key.fill(0);
   }
@@ -74,7 +74,7 @@ export class DerivationStream {
     return out;
   };
 
-  /** Zeroises the state. The object is not used after that. */
+  /** Zeroizes the state. The object is not used after that. */
   dispose(): void {
     this.key.fill(0);
     this.block.fill(0);

@@ -50,7 +50,7 @@ export function wrapSecret(recipient: Buffer, secret: Buffer, context: string): 
   });
 }
 
-/** What {@link wrapSecret} wrapped; the caller zeroises it. Throws {@link RecoveryKeyError}. */
+/** What {@link wrapSecret} wrapped; the caller zeroizes it. Throws {@link RecoveryKeyError}. */
 export function unwrapSecret(privatePem: string, wrapped: Buffer, context: string): Buffer {
   const privateKey = parse(() => createPrivateKey(privatePem), 'private');
   if (wrapped.length < 1 + POINT_SIZE + TAG_SIZE || wrapped[0] !== VERSION)

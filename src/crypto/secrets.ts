@@ -15,7 +15,7 @@ import { rsaEncryptMessage } from './rsa.js';
 /** What a secret is for: the label of its derivation, without the zero byte that ends it. */
 export type SecretUse = 'SECRET' | 'IDENTITY' | 'DUPLICATE';
 
-/** A secret and what its holder gets (the contents of a `TPM2B_ENCRYPTED_SECRET`). The caller zeroises `secret`. */
+/** A secret and what its holder gets (the contents of a `TPM2B_ENCRYPTED_SECRET`). The caller zeroizes `secret`. */
 export interface Encapsulated {
   readonly secret: Buffer;
   readonly encrypted: Buffer;
@@ -55,7 +55,7 @@ export function encapsulate(publicArea: TPMT_PUBLIC, use: SecretUse): Encapsulat
 }
 
 /**
- * Recovers a secret that was made for the key. The caller has checked that the key decrypts, and zeroises the result. For symmetric keys
+ * Recovers a secret that was made for the key. The caller has checked that the key decrypts, and zeroizes the result. For symmetric keys
  * (salts only) `nonceCaller` is what the secret was obfuscated with.
  *
  * RSA: `TPM_RC_SCHEME` if the key has a scheme other than OAEP, `TPM_RC_SIZE` if the cipher text is not as long as the modulus,

@@ -21,7 +21,7 @@ function isWeak(key: Buffer): boolean {
   return !kinds.includes(-1) && kinds.slice(0, 4).every((kind, i) => kind === kinds[i + 4]) && (a ^ b ^ c ^ d) === 0;
 }
 
-/** Whether a two- or three-key TDES key may be used: no part is weak, neighbours differ. */
+/** Whether a two- or three-key TDES key may be used: no part is weak, neighbors differ. */
 export function isTdesKey(key: Buffer): boolean {
   if (key.length !== 16 && key.length !== 24) return false;
   const copy = Buffer.from(key);

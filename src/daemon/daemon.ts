@@ -3,23 +3,23 @@ import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { reasonOf } from '../failure.js';
 import { peerCredentials, sdNotify } from '../native/index.js';
-import { DescriptorStore } from '../transport/descriptor-store.js';
+import { DescriptorStore } from '../transport/kept/descriptor-store.js';
 import { lockDirectory } from '../store/directory-lock.js';
 import { HostStore } from '../store/host-store.js';
-import { openChip, type ChipRequest, type OpenedChip } from './assemble.js';
-import { AuditLog, type AuditHead } from './audit-log.js';
-import type { Config } from './config.js';
-import { ControlApi } from './control-api.js';
-import { auditLogPath, controlSocketPath, damagedPath, storePath, volatilePath } from './daemon-paths.js';
-import { EmbeddedTpm } from './embedded-tpm.js';
-import { GuestBackups } from './guest-backups.js';
-import { readBootId } from './guest-journal.js';
-import { GuestRegistry } from './guest-registry.js';
-import type { Logger } from './logger.js';
-import type { RollbackEvent } from './rollback-guard.js';
+import { openChip, type ChipRequest, type OpenedChip } from '../host/assemble.js';
+import { AuditLog, type AuditHead } from '../host/audit-log.js';
+import type { Config } from '../config/config.js';
+import { ControlApi } from './api/server.js';
+import { auditLogPath, controlSocketPath, damagedPath, storePath, volatilePath } from '../config/paths.js';
+import { EmbeddedTpm } from '../host/embedded-tpm.js';
+import { GuestBackups } from '../guests/backups/backups.js';
+import { readBootId } from '../guests/journal.js';
+import { GuestRegistry } from '../guests/registry.js';
+import type { Logger } from '../logger.js';
+import type { RollbackEvent } from '../host/rollback/guard.js';
 import { createMetrics } from './metrics.js';
-import { PolicyService } from './policy-service.js';
-import { PropertyService } from './property-service.js';
+import { PolicyService } from '../guests/policies/service.js';
+import { PropertyService } from '../guests/properties/service.js';
 
 /** What a daemon is given from outside. */
 export interface DaemonSurroundings {

@@ -1,9 +1,9 @@
 // Prometheus metrics, read from where the numbers live at each scrape.
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
-import { CHIP_STATES } from '../hardware/chip-health.js';
-import type { ChipView } from './chip-view.js';
-import type { GuestState } from './guest-view.js';
-import type { GuestRegistry } from './guest-registry.js';
+import { CHIP_STATES } from '../hardware/chip/health.js';
+import type { ChipView } from '../host/chip-view.js';
+import type { GuestState } from '../guests/view.js';
+import type { GuestRegistry } from '../guests/registry.js';
 
 const STATES: readonly GuestState[] = ['off', 'running', 'failed'];
 

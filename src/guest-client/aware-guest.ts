@@ -1,7 +1,7 @@
 // A guest's end of the vendor commands (docs/aware-guests.md), over any TCTI.
 import { randomBytes } from 'node:crypto';
-import { ChipError } from '../hardware/errors.js';
-import { decodeResponse, encodeCommand, responseCode, type AuthCommand } from '../hardware/frame.js';
+import { ChipError } from '../hardware/chip/errors.js';
+import { decodeResponse, encodeCommand, responseCode, type AuthCommand } from '../hardware/chip/frame.js';
 import { Tcti } from '../native/index.js';
 import {
   decodeResponseParameters,
@@ -164,7 +164,7 @@ export class AwareGuest {
     }
   }
 
-  /** A quote of PCRs in a provider's vector; `auth` is the key's authorisation value. The key's scheme is used. */
+  /** A quote of PCRs in a provider's vector; `auth` is the key's authorization value. The key's scheme is used. */
   async quote(
     signHandle: number,
     provider: string,

@@ -4,28 +4,28 @@ import { Tcti } from '../native/index.js';
 import { GetRandom } from '../tpm/commands/index.js';
 import { nameOfPublic } from '../tpm/name.js';
 import { TPM_RC } from '../tpm/response-code.js';
-import { Account, HOST_ACCOUNT_NAME, type CommandCounter } from './account.js';
-import { readChipInfo, type ChipInfo } from './chip-info.js';
-import type { ChipCondition } from './chip-health.js';
-import { ChipSession } from './chip-session.js';
-import { Chip } from './chip.js';
-import type { ChipLog, ChipPatience, ChipTransport } from './chip-connection.js';
-import { createUnder, loadable, type KeyBlobs } from './create-key.js';
-import { ChipError, HostKeyError, isChipGone } from './errors.js';
-import { GuestChip } from './guest-chip.js';
-import { DEFAULT_HOST_ROOT_HANDLE, openHostRoot, verifyHostRoot, type HostRecords, type HostRoot } from './host-keys.js';
-import type { ApprovedPolicy, SealedTo } from './host-policy.js';
-import { ChipJobs } from './jobs.js';
-import { FifoScheduler, type ChipScheduler } from './scheduler.js';
-import { SlotCache, type LoadableKey, type SlotCounters } from './slots.js';
-import { StateKeys, type SealOptions } from './state-keys.js';
+import { Account, HOST_ACCOUNT_NAME, type CommandCounter } from './turns/usage.js';
+import { readChipInfo, type ChipInfo } from './chip/info.js';
+import type { ChipCondition } from './chip/health.js';
+import { ChipSession } from './chip/session.js';
+import { Chip } from './chip/chip.js';
+import type { ChipLog, ChipTimeouts, ChipTransport } from './chip/connection.js';
+import { createUnder, loadable, type KeyBlobs } from './host/create-key.js';
+import { ChipError, HostKeyError, isChipGone } from './chip/errors.js';
+import { GuestChip } from './guest/guest-chip.js';
+import { DEFAULT_HOST_ROOT_HANDLE, openHostRoot, verifyHostRoot, type HostRecords, type HostRoot } from './host/keys.js';
+import type { ApprovedPolicy, SealedTo } from './host/sealing.js';
+import { ChipJobs } from './turns/jobs.js';
+import { FifoScheduler, type ChipScheduler } from './turns/scheduler.js';
+import { SlotCache, type LoadableKey, type SlotCounters } from './turns/slots.js';
+import { StateKeys, type SealOptions } from './host/state-keys.js';
 import {
   ANCHORED_ROOT_TEMPLATE,
   authorizedPolicyDigest,
   guestRootTemplate,
   migrationPolicyRef,
   MIGRATION_AUTHORITY_TEMPLATE,
-} from './templates.js';
+} from './host/templates.js';
 
 const STATE_KEY_SIZE = 32;
 /** How often a chip that nobody uses is looked after, and what is not lately any more, in milliseconds. */
@@ -39,7 +39,7 @@ export interface HardwareOptions {
   readonly tcti: string;
   /** Persistent handle of the host root; default {@link DEFAULT_HOST_ROOT_HANDLE}. */
   readonly hostRootHandle?: number;
-  /** Authorisation value of the owner hierarchy (default: empty); needed at the first start only. */
+  /** Authorization value of the owner hierarchy (default: empty); needed at the first start only. */
   readonly ownerAuth?: Buffer;
   /** What {@link Hardware.hostRecords} was when the state was made; undefined at the first start. */
   readonly hostRecords?: HostRecords | undefined;
@@ -48,11 +48,11 @@ export interface HardwareOptions {
   /** What the authority has signed so far; read at each use. */
   readonly approvedPolicies?: () => Promise<readonly ApprovedPolicy[]>;
   readonly scheduler?: ChipScheduler;
-  readonly patience?: Partial<ChipPatience> | undefined;
+  readonly timeouts?: Partial<ChipTimeouts> | undefined;
 }
 
 /** A guest's root and state key, as they are stored; useless without this chip. */
-export interface GuestIdentity {
+export interface GuestKeyBlobs {
   readonly rootPublic: Buffer;
   readonly rootPrivate: Buffer;
   readonly stateKeyPublic: Buffer;
@@ -65,7 +65,7 @@ export interface GuestIdentity {
 
 /** A guest that is opened: its share of the chip. */
 export interface OpenGuest {
-  /** 32 bytes; whoever gets them zeroises them. */
+  /** 32 bytes; whoever gets them zeroizes them. */
   readonly stateKey: Buffer;
   readonly chip: GuestChip;
   /** The same below its anchored root; undefined if it has none. */
@@ -137,7 +137,7 @@ export class Hardware {
    */
   static async open(options: HardwareOptions, log: ChipLog): Promise<Hardware> {
     const hostAccount = new Account(HOST_ACCOUNT_NAME, 'housekeeping');
-    const chip = await Chip.open(connector(options.tcti), log, hostAccount, { clean: true, patience: options.patience });
+    const chip = await Chip.open(connector(options.tcti), log, hostAccount, { clean: true, timeouts: options.timeouts });
     try {
       return await Hardware.start(chip, options, hostAccount);
     } catch (error) {
@@ -186,10 +186,10 @@ export class Hardware {
 
   /**
    * Makes the root and the state key of a new guest.
-   * @param guestId what tells the guest apart wherever it goes; migrations are authorised for it
+   * @param guestId what tells the guest apart wherever it goes; migrations are authorized for it
    * @param anchored whether it gets a root for keys that never leave this chip, too
    */
-  createGuestIdentity(guestId: string, anchored = false): Promise<GuestIdentity> {
+  createGuestKeys(guestId: string, anchored = false): Promise<GuestKeyBlobs> {
     const { jobs, hostAccount, hostRoot } = this;
     const policy = authorizedPolicyDigest(this.migrationAuthority.name, migrationPolicyRef(guestId));
     return jobs.run(hostAccount, async () => {
@@ -212,7 +212,7 @@ export class Hardware {
    * Rejects with {@link HostKeyError} if the identity is not one of this chip, or was changed; with `HostPolicyError` if the host is not
    * one that the state key is sealed to.
    */
-  async openGuest(identity: GuestIdentity, guestName: string): Promise<OpenGuest> {
+  async openGuest(identity: GuestKeyBlobs, guestName: string): Promise<OpenGuest> {
     const { jobs, info } = this;
     const account = new Account(guestName);
     const root = this.guestRoot(identity);
@@ -223,7 +223,7 @@ export class Hardware {
   }
 
   /** The identity with its state key sealed to whom new guests' are. Rejects as {@link openGuest}. */
-  async resealGuest(identity: GuestIdentity, guestName: string): Promise<GuestIdentity> {
+  async resealGuest(identity: GuestKeyBlobs, guestName: string): Promise<GuestKeyBlobs> {
     const { jobs, hostAccount } = this;
     const root = this.guestRoot(identity);
     const stateKey = await this.unseal(hostAccount, root, identity, guestName);
@@ -236,7 +236,7 @@ export class Hardware {
     }
   }
 
-  private async unseal(account: Account, root: LoadableKey, identity: GuestIdentity, guestName: string): Promise<Buffer> {
+  private async unseal(account: Account, root: LoadableKey, identity: GuestKeyBlobs, guestName: string): Promise<Buffer> {
     try {
       return await this.stateKeys.unseal(account, root, identity);
     } catch (error) {
@@ -251,7 +251,7 @@ export class Hardware {
   }
 
   /** A guest's root as a key to be loaded: what migration duplicates. */
-  guestRoot(identity: Pick<GuestIdentity, 'rootPublic' | 'rootPrivate'>): LoadableKey {
+  guestRoot(identity: Pick<GuestKeyBlobs, 'rootPublic' | 'rootPrivate'>): LoadableKey {
     return loadable({ publicArea: identity.rootPublic, privateBlob: identity.rootPrivate }, this.hostRoot);
   }
 

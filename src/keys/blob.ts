@@ -2,7 +2,7 @@
 //
 //   version (1) || salt (32) || AES-256-GCM(key, plaintext) || tag (16)
 //   key       = HKDF-SHA-256(blobKey, salt, 'tpmux private blob'), used once, so the IV is zero
-//   plaintext = engine id (1) || size of authValue (2) || authValue || what the engine serialised
+//   plaintext = engine id (1) || size of authValue (2) || authValue || what the engine serialized
 //   AAD       = version || size of name (2) || name || size of parentName (2) || parentName
 import { hkdfSync, randomBytes } from 'node:crypto';
 import { AEAD_KEY_SIZE, AEAD_NONCE_SIZE, openAead, sealAead } from '../crypto/aead.js';
@@ -17,7 +17,7 @@ const NONCE = Buffer.alloc(AEAD_NONCE_SIZE);
 export interface PrivateContents {
   /** {@link KeyEngine.id} of the engine that holds the key. */
   readonly engineId: number;
-  /** The object's authorisation value as the guest set it; at most 64 bytes. */
+  /** The object's authorization value as the guest set it; at most 64 bytes. */
   readonly authValue: Buffer;
   /** {@link PrivatePart.serialize} of the key. */
   readonly serialized: Buffer;
@@ -43,7 +43,7 @@ export function sealPrivate(blobKey: Buffer, contents: PrivateContents, name: Bu
 }
 
 /**
- * What {@link sealPrivate} protected, as buffers of the caller, who zeroises them. `TPM_RC_INTEGRITY` if the blob was changed,
+ * What {@link sealPrivate} protected, as buffers of the caller, who zeroizes them. `TPM_RC_INTEGRITY` if the blob was changed,
  * is another guest's, or belongs to another Name or parent.
  */
 export function openPrivate(blobKey: Buffer, blob: Buffer, name: Buffer, parentName: Buffer): PrivateContents {

@@ -13,39 +13,39 @@ import type { SoftwareEngine } from './software.js';
 
 /** Whether the guest still wants what one command is working on. */
 export class Cancellation {
-  private cancelled = false;
+  private canceled = false;
   private running = false;
   private giveUp: ((error: TpmError) => void) | undefined;
 
   /** A command begins. Commands do not overlap. */
   begin(): void {
-    this.cancelled = false;
+    this.canceled = false;
     this.running = true;
   }
 
-  /** The command has ended; true if it was cancelled. */
+  /** The command has ended; true if it was canceled. */
   end(): boolean {
     this.running = false;
-    return this.cancelled;
+    return this.canceled;
   }
 
   /** Cancels the command that runs, if one does: what waits for an engine, or will, fails with `TPM_RC_CANCELED`. */
   cancel(): void {
     if (!this.running) return;
-    this.cancelled = true;
+    this.canceled = true;
     this.giveUp?.(new TpmError(TPM_RC.CANCELED));
   }
 
-  /** What `work` gives, or `TPM_RC_CANCELED` as soon as the command is cancelled. The work goes on then; its result is `discard`ed. */
+  /** What `work` gives, or `TPM_RC_CANCELED` as soon as the command is canceled. The work goes on then; its result is `discard`ed. */
   async orCancel<T>(work: () => Promise<T>, discard: (result: T) => void = () => undefined): Promise<T> {
-    if (this.running && this.cancelled) throw new TpmError(TPM_RC.CANCELED);
+    if (this.running && this.canceled) throw new TpmError(TPM_RC.CANCELED);
     let taken = false;
     const result = work();
-    const cancelled = new Promise<never>((_resolve, reject) => {
+    const canceled = new Promise<never>((_resolve, reject) => {
       this.giveUp = reject;
     });
     try {
-      const value = await Promise.race([result, cancelled]);
+      const value = await Promise.race([result, canceled]);
       taken = true;
       return value;
     } finally {
@@ -61,9 +61,9 @@ function discardSecret({ sensitive, seedValue }: SymmetricSecret): void {
   seedValue.fill(0);
 }
 
-/** An engine whose operations can be cancelled. What it makes serialises as `engine`'s own does. */
-export function cancellableEngine(engine: KeyEngine, cancellation: Cancellation): KeyEngine {
-  const wrap = (part: PrivatePart): PrivatePart => new CancellablePart(part, cancellation);
+/** An engine whose operations can be canceled. What it makes serializes as `engine`'s own does. */
+export function cancelableEngine(engine: KeyEngine, cancellation: Cancellation): KeyEngine {
+  const wrap = (part: PrivatePart): PrivatePart => new CancelablePart(part, cancellation);
   return {
     id: engine.id,
     supports: (publicArea) => engine.supports(publicArea),
@@ -91,7 +91,7 @@ export function cancellableEngine(engine: KeyEngine, cancellation: Cancellation)
 }
 
 /** A software engine whose new keys can be given up; nothing else of it takes long. */
-export function cancellableSoftware(engine: SoftwareEngine, cancellation: Cancellation): SoftwareEngine {
+export function cancelableSoftware(engine: SoftwareEngine, cancellation: Cancellation): SoftwareEngine {
   const create: SoftwareEngine['create'] = (request) =>
     cancellation.orCancel(
       () => engine.create(request),
@@ -102,7 +102,7 @@ export function cancellableSoftware(engine: SoftwareEngine, cancellation: Cancel
   return Object.assign(Object.create(engine) as SoftwareEngine, { create });
 }
 
-class CancellablePart implements PrivatePart {
+class CancelablePart implements PrivatePart {
   readonly engineId: number;
 
   constructor(

@@ -37,12 +37,12 @@ export interface PrivatePart {
   ecdhZGen(point: TPMS_ECC_POINT): Promise<TPMS_ECC_POINT>;
   /**
    * The secret of a keyedhash or symcipher object; of an asymmetric key its prime or scalar, if its public area is one that can be
-   * duplicated (neither fixedTPM nor fixedParent), otherwise `TPM_RC_ATTRIBUTES`. The caller owns the copy and zeroises it.
+   * duplicated (neither fixedTPM nor fixedParent), otherwise `TPM_RC_ATTRIBUTES`. The caller owns the copy and zeroizes it.
    */
   secret(): Promise<SymmetricSecret>;
   /** All that {@link KeyEngine.restore} needs, to be put into a protected blob; for software keys this is secret material. */
   serialize(): Buffer;
-  /** Zeroises what is in memory. The object is not used after that. */
+  /** Zeroizes what is in memory. The object is not used after that. */
   dispose(): void;
 }
 

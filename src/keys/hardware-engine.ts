@@ -2,11 +2,11 @@
 import { randomBytes } from 'node:crypto';
 import { findCurve } from '../crypto/ecc-curves.js';
 import type { RandomBytes } from '../crypto/random.js';
-import type { ChipLog } from '../hardware/chip-connection.js';
-import { ChipError, ChipRestarted, ChipUnavailable } from '../hardware/errors.js';
-import type { GuestChip } from '../hardware/guest-chip.js';
-import type { LoadableKey } from '../hardware/slots.js';
-import { guestKeyPublic, isDuplicable, sealedPublic, type AsymmetricPublic } from '../hardware/templates.js';
+import type { ChipLog } from '../hardware/chip/connection.js';
+import { ChipError, ChipRestarted, ChipUnavailable } from '../hardware/chip/errors.js';
+import type { GuestChip } from '../hardware/guest/guest-chip.js';
+import type { LoadableKey } from '../hardware/turns/slots.js';
+import { guestKeyPublic, isDuplicable, sealedPublic, type AsymmetricPublic } from '../hardware/host/templates.js';
 import { MAX_PRIVATE_SIZE, TPM_ALG, TPMA_OBJECT } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';

@@ -41,7 +41,7 @@ export function checkPublicArea(publicArea: TPMT_PUBLIC, alone: boolean): void {
 
 /**
  * Checks that a sensitive area belongs to a public area that passed {@link checkPublicArea}. The codes belong to the parameter that holds
- * the sensitive area, but for `TPM_RC_BINDING`, which has no number: `TPM_RC_TYPE`, `TPM_RC_SIZE` of the authorisation value or a
+ * the sensitive area, but for `TPM_RC_BINDING`, which has no number: `TPM_RC_TYPE`, `TPM_RC_SIZE` of the authorization value or a
  * parent's seed, `TPM_RC_KEY_SIZE`, `TPM_RC_KEY`.
  */
 export function checkSensitiveArea(publicArea: TPMT_PUBLIC, sensitive: TPMT_SENSITIVE): void {

@@ -3,7 +3,7 @@ import { TPM_RH } from '../tpm/constants/index.js';
 import type { TPMT_PUBLIC } from '../tpm/structures/index.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { openPrivate, sealPrivate } from './blob.js';
-import { Cancellation, cancellableEngine, cancellableSoftware } from './cancellation.js';
+import { Cancellation, cancelableEngine, cancelableSoftware } from './cancellation.js';
 import type { KeyEngine, PrivatePart } from './engine.js';
 import type { SoftwareEngine } from './software.js';
 
@@ -36,9 +36,9 @@ export class KeyManagement {
   private readonly choose: ChooseEngine;
 
   constructor(parts: KeyManagementParts) {
-    this.hardware = cancellableEngine(parts.hardware, this.cancellation);
-    this.anchored = parts.anchored === undefined ? undefined : cancellableEngine(parts.anchored, this.cancellation);
-    this.software = cancellableSoftware(parts.software, this.cancellation);
+    this.hardware = cancelableEngine(parts.hardware, this.cancellation);
+    this.anchored = parts.anchored === undefined ? undefined : cancelableEngine(parts.anchored, this.cancellation);
+    this.software = cancelableSoftware(parts.software, this.cancellation);
     this.blobKey = parts.blobKey;
     this.choose = parts.choose ?? (() => 'hardware');
     this.stateBlobKey = Buffer.from(hkdfSync('sha256', parts.blobKey, Buffer.alloc(0), 'tpmux state blob', 32));
@@ -63,7 +63,7 @@ export class KeyManagement {
     return engine === this.anchored ? this.hardware : engine;
   }
 
-  /** The private part of an object from its engine's tag and what the engine serialised. */
+  /** The private part of an object from its engine's tag and what the engine serialized. */
   restore(engineId: number, publicArea: TPMT_PUBLIC, serialized: Buffer): PrivatePart {
     for (const engine of [this.hardware, this.anchored, this.software])
       if (engine?.id === engineId) return engine.restore(publicArea, serialized);

@@ -4,7 +4,7 @@ import type { TPMS_ECC_POINT, TPMT_RSA_DECRYPT, TPMT_SENSITIVE, TPMT_SIG_SCHEME,
 import { Reader, Writer } from '../tpm/wire.js';
 import type { PrivatePart, SymmetricSecret } from './engine.js';
 
-/** A secret and its seed as a `TPMT_SENSITIVE` has them; the authorisation value is not the engine's. Copies, which the caller zeroises. */
+/** A secret and its seed as a `TPMT_SENSITIVE` has them; the authorization value is not the engine's. Copies, which the caller zeroizes. */
 export interface SensitiveParts {
   readonly sensitiveType: TPMT_SENSITIVE['sensitiveType'];
   readonly seedValue: Buffer;
@@ -38,7 +38,7 @@ export class SoftwareKey implements SoftwarePart {
   protected readonly secretParts: SymmetricSecret;
   private readonly type: TPMT_SENSITIVE['sensitiveType'];
 
-  /** Takes over the buffers of `secret`: they are zeroised with the key. */
+  /** Takes over the buffers of `secret`: they are zeroized with the key. */
   constructor(type: TPMT_SENSITIVE['sensitiveType'], secret: SymmetricSecret) {
     this.type = type;
     this.secretParts = secret;

@@ -1,8 +1,8 @@
 // The key engine that holds keys in this process's memory: the NULL hierarchy, derived keys, objects that a guest loads with their
 // sensitive area, and what the chip cannot do.
 //
-// Secrets are in buffers that are zeroised. While a key is used OpenSSL has a copy of its own, and BigInt copies of it, which nothing
-// can zeroise, stay in memory until they are collected.
+// Secrets are in buffers that are zeroized. While a key is used OpenSSL has a copy of its own, and BigInt copies of it, which nothing
+// can zeroize, stay in memory until they are collected.
 import { randomBytes } from 'node:crypto';
 import { getCurve, findCurve } from '../crypto/ecc-curves.js';
 import { generateEccKey, multiplyBase } from '../crypto/ecc.js';

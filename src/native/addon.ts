@@ -26,8 +26,8 @@ export interface NativeWatch {
   close(): void;
 }
 
-/** native/ledger.cc. A number below zero is `-errno`. */
-export interface NativeLedger {
+/** native/exchange.cc. A number below zero is `-errno`. */
+export interface NativeExchangeMemory {
   error(): number;
   descriptor(): number;
   receive(fd: number, withDescriptors: boolean): { data: Buffer; fds: number[] } | number;
@@ -43,7 +43,7 @@ export interface NativeLedger {
 
 /** What the addon exports. A number below zero is `-errno`. */
 export interface NativeAddon {
-  readonly Ledger: new (fd: number, inSize: number, outSize: number, kept: boolean) => NativeLedger;
+  readonly ExchangeMemory: new (fd: number, inSize: number, outSize: number, kept: boolean) => NativeExchangeMemory;
   readonly Tcti: new () => NativeTcti;
   readonly Watch: new (fd: number) => NativeWatch;
   recvWithFds(fd: number, maxBytes: number): { data: Buffer; fds: number[] } | number;

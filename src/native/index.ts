@@ -10,7 +10,7 @@ export {
   socketPair,
 } from './descriptors.js';
 export type { PeerCredentials, Received } from './descriptors.js';
-export { Ledger, type LedgerPhase, type LedgerSizes } from './ledger.js';
+export { ExchangeMemory, type ExchangePhase, type ExchangeSizes } from './exchange-memory.js';
 export { sdNotify } from './notify.js';
 export {
   bindDatagram,

@@ -1,5 +1,5 @@
 // A policy in words.
-import { BUILT_IN_PROVIDERS } from '../properties/guest-providers.js';
+import { BUILT_IN_PROVIDERS } from '../properties/provider-set/guest-providers.js';
 import { IMPLEMENTATION_PCR } from '../tpm/constants/index.js';
 import type { GuestPolicy } from './guest-policy.js';
 import { LIMIT_NAMES, LIMIT_SETTINGS, type Limits } from './limits.js';

@@ -1,5 +1,5 @@
 // What differs between two policies, and when a difference takes effect for a guest.
-import { canonicalJson } from '../properties/canonical-json.js';
+import { canonicalJson } from '../statements/canonical-json.js';
 import { IMPLEMENTATION_PCR } from '../tpm/constants/index.js';
 import type { GuestPolicy } from './guest-policy.js';
 import { formatPcrList } from './pcr-list.js';

@@ -2,7 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EXIT, Failure, reasonOf, systemCode } from '../failure.js';
-import { settingsFailure } from '../settings-file.js';
+import { settingsFailure } from '../config/settings-file.js';
 import { GuestPolicy, overlay } from './guest-policy.js';
 import { isClassName, parsePolicy, policySource, type PolicyFile } from './policy-file.js';
 

@@ -1,9 +1,9 @@
 // The vTPM policy as a file: YAML or JSON, for one guest or as a class that guests share. docs/policy.md describes it.
 import * as v from 'valibot';
-import { UNKNOWN_TREATMENTS } from '../properties/certified-provider.js';
-import { PLATFORM_SOURCES } from '../properties/platform-provider.js';
-import { issuerName, propertyName, propertyValue } from '../properties/statement.js';
-import { parseSettings, settingsFailure, type SettingsFile } from '../settings-file.js';
+import { UNKNOWN_TREATMENTS } from '../properties/providers/certified.js';
+import { PLATFORM_SOURCES } from '../properties/providers/platform.js';
+import { issuerName, propertyName, propertyValue } from '../statements/statement.js';
+import { parseSettings, settingsFailure, type SettingsFile } from '../config/settings-file.js';
 import { limitSection } from './limits.js';
 import { parsePcrList } from './pcr-list.js';
 

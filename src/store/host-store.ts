@@ -105,12 +105,12 @@ export class HostStore {
   }
 
   /** Replaces what {@link addGuest} was given as identity. */
-  async updateIdentity(id: string, identity: Buffer): Promise<void> {
+  async updateKeyBlobs(id: string, identity: Buffer): Promise<void> {
     await this.write([[guestKeys.identity(id), identity]]);
   }
 
   /** What {@link addGuest} was given. */
-  guestIdentity(id: string): Buffer {
+  guestKeyBlobs(id: string): Buffer {
     const identity = this.copy(guestKeys.identity(id));
     if (identity === undefined) {
       throw new StoreError(`reading guest ${id}`, "its record 'identity' is missing", 'restore the store from a backup', {
@@ -131,7 +131,7 @@ export class HostStore {
     const all = guestKeys.all(meta.id);
     const rows = await this.read(all);
     const sealed = rows.map(([key, value]) => [key.slice(all.length), value] as const).filter(([rest]) => !CLEAR_KEY.test(all + rest));
-    return { meta, identity: this.guestIdentity(meta.id), recovery: this.copy(guestKeys.recovery(meta.id)) ?? null, sealed };
+    return { meta, identity: this.guestKeyBlobs(meta.id), recovery: this.copy(guestKeys.recovery(meta.id)) ?? null, sealed };
   }
 
   /** Puts a guest back as {@link storedGuest} gave it, in place of all that is stored under its id. */

@@ -31,7 +31,7 @@ export function cipherName(algorithm: number, keyBytes: number, mode: string): s
   return `${family.name}-${(keyBytes * 8).toString()}-${mode}`;
 }
 
-/** The key as OpenSSL wants it: two-key TDES is `K1 K2 K1`. A copy in that case, which the caller zeroises. */
+/** The key as OpenSSL wants it: two-key TDES is `K1 K2 K1`. A copy in that case, which the caller zeroizes. */
 export function cipherKey(algorithm: number, key: Buffer): Buffer {
   return algorithm === TPM_ALG.TDES && key.length === 16 ? Buffer.concat([key, key.subarray(0, 8)]) : key;
 }

@@ -5,22 +5,22 @@ import { atHandle, atParameter, TPM_RC, TpmError } from './response-code.js';
 import type { Infer, Schema, Shape } from './schema.js';
 import { Reader, Writer } from './wire.js';
 
-/** Which authorisation a handle needs (Part 1, 19.2). */
+/** Which authorization a handle needs (Part 1, 19.2). */
 export type AuthRole = 'USER' | 'ADMIN' | 'DUP';
 
-/** A handle in a command's handle area, with the authorisation role it needs, if any. */
+/** A handle in a command's handle area, with the authorization role it needs, if any. */
 export interface HandleField {
   readonly schema: Schema<number>;
   readonly role?: AuthRole;
 }
 
-/** A handle that needs USER authorisation. */
+/** A handle that needs USER authorization. */
 export const user = (schema: Schema<number>): HandleField => ({ schema, role: 'USER' });
-/** A handle that needs ADMIN authorisation. */
+/** A handle that needs ADMIN authorization. */
 export const admin = (schema: Schema<number>): HandleField => ({ schema, role: 'ADMIN' });
-/** A handle that needs DUP authorisation. */
+/** A handle that needs DUP authorization. */
 export const dup = (schema: Schema<number>): HandleField => ({ schema, role: 'DUP' });
-/** A handle that needs no authorisation. */
+/** A handle that needs no authorization. */
 export const noAuth = (schema: Schema<number>): HandleField => ({ schema });
 
 type HandleFields = Readonly<Record<string, HandleField>>;

@@ -24,7 +24,7 @@ export function rpHash(alg: number, responseCode: number, commandCode: number, p
   return hash(alg, uint32(responseCode), uint32(commandCode), parameters);
 }
 
-/** What an HMAC of an authorisation is made of (19.6.5). */
+/** What an HMAC of an authorization is made of (19.6.5). */
 export interface SessionHmacInput {
   readonly alg: number;
   /** `sessionKey || authValue`, the latter only where the session includes it. */
@@ -41,14 +41,14 @@ export interface SessionHmacInput {
   readonly sessionAttributes: number;
 }
 
-/** The HMAC of an authorisation (19.6.5). */
+/** The HMAC of an authorization (19.6.5). */
 export function sessionHmac(input: SessionHmacInput): Buffer {
   const { alg, key, pHash, nonceNewer, nonceOlder, nonceDecrypt = none, nonceEncrypt = none, sessionAttributes } = input;
   return hmac(alg, key, pHash, nonceNewer, nonceOlder, nonceDecrypt, nonceEncrypt, Uint8Array.of(sessionAttributes));
 }
 
 /**
- * `sessionKey` (19.6.8) of a new session. `bindAuth` is the authorisation value of the bind entity without trailing zeros,
+ * `sessionKey` (19.6.8) of a new session. `bindAuth` is the authorization value of the bind entity without trailing zeros,
  * undefined if the session is not bound; `salt` is empty if it is not salted. A session that is neither has an empty key.
  */
 export function sessionKey(
@@ -75,7 +75,7 @@ export interface ParameterCipher {
 export interface ParameterCipherInput {
   readonly alg: number;
   readonly symmetric: ParameterCipher;
-  /** `sessionKey || authValue`, the latter if the session authorises an entity. */
+  /** `sessionKey || authValue`, the latter if the session authorizes an entity. */
   readonly key: Uint8Array;
   /** In a command `nonceCaller`, in a response `nonceTPM`. */
   readonly nonceNewer: Uint8Array;
@@ -106,7 +106,7 @@ export function cryptParameter(direction: Direction, input: ParameterCipherInput
   keyAndIv.fill(0);
 }
 
-/** An authorisation value without its trailing zero bytes (17.6.4.3), as a view. */
+/** An authorization value without its trailing zero bytes (17.6.4.3), as a view. */
 export function trimAuth(auth: Buffer): Buffer {
   let size = auth.length;
   while (size > 0 && auth[size - 1] === 0) size--;

@@ -1,29 +1,29 @@
-// A connection's descriptor and its ledger: bytes in and out that are not lost when another process takes over.
-import { closeFd, describeSocket, DescriptorWatch, Ledger, shutdownSocket, type LedgerSizes } from '../native/index.js';
+// A connection's descriptor and its exchange: bytes in and out that are not lost when another process takes over.
+import { closeFd, describeSocket, DescriptorWatch, ExchangeMemory, shutdownSocket, type ExchangeSizes } from '../native/index.js';
 import { MAX_COMMAND_SIZE } from '../vtpm/guest-tpm.js';
-import { MAX_STATE_BLOB } from './control-commands.js';
+import { MAX_STATE_BLOB } from './control/commands.js';
 
 /** Room of connections that carry TPM commands, one of which the simulator's protocol wraps. */
-export const COMMAND_LEDGER: LedgerSizes = { input: 0x10000, response: 2 * MAX_COMMAND_SIZE };
+export const COMMAND_LEDGER: ExchangeSizes = { input: 0x10000, response: 2 * MAX_COMMAND_SIZE };
 /** Room of control connections. What is not used takes no memory. */
-export const CONTROL_LEDGER: LedgerSizes = { input: MAX_STATE_BLOB + 0x10000, response: MAX_STATE_BLOB + 0x10000 };
+export const CONTROL_LEDGER: ExchangeSizes = { input: MAX_STATE_BLOB + 0x10000, response: MAX_STATE_BLOB + 0x10000 };
 
 /** One connection. */
 export class Channel {
   private readonly watch: DescriptorWatch;
   private ended = false;
 
-  /** Takes `fd` and `ledger` over. Throws, with both closed, if `fd` is no connected stream socket. */
+  /** Takes `fd` and `exchange` over. Throws, with both closed, if `fd` is no connected stream socket. */
   constructor(
     fd: number,
-    readonly ledger: Ledger,
+    readonly exchange: ExchangeMemory,
   ) {
     try {
       const socket = describeSocket(fd);
       if (socket?.stream !== true || socket.listening) throw new Error('the descriptor is no stream socket');
       this.watch = new DescriptorWatch(fd);
     } catch (error) {
-      ledger.close();
+      exchange.close();
       throw error;
     } finally {
       closeFd(fd);
@@ -44,7 +44,7 @@ export class Channel {
    */
   async receive(withDescriptors: boolean): Promise<{ data: Buffer; fds: readonly number[] } | undefined> {
     while (!this.ended && (await this.watch.readable())) {
-      const received = this.ledger.receive(this.watch.fd, withDescriptors);
+      const received = this.exchange.receive(this.watch.fd, withDescriptors);
       if (received === null) continue;
       if (received.data.length > 0) return received;
       received.fds.forEach(closeFd);
@@ -53,7 +53,7 @@ export class Channel {
     return undefined;
   }
 
-  /** Sends what is left of the ledger's response; resolves when the kernel has taken it, the peer is gone or the channel is closed. */
+  /** Sends what is left of the exchange's response; resolves when the kernel has taken it, the peer is gone or the channel is closed. */
   async flush(): Promise<void> {
     while (!this.ended) {
       const left = this.sendSome();
@@ -65,7 +65,7 @@ export class Channel {
   /** Bytes left; undefined when the kernel takes none now. */
   private sendSome(): number | undefined {
     try {
-      return this.ledger.send(this.watch.fd);
+      return this.exchange.send(this.watch.fd);
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return undefined;
       throw error;
@@ -79,11 +79,11 @@ export class Channel {
     this.leave();
   }
 
-  /** Gives the connection up; whoever else has its descriptor goes on. The ledger stays as it is. */
+  /** Gives the connection up; whoever else has its descriptor goes on. The exchange stays as it is. */
   leave(): void {
     if (this.ended) return;
     this.ended = true;
     this.watch.close();
-    this.ledger.close();
+    this.exchange.close();
   }
 }

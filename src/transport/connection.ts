@@ -4,9 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { closeFd } from '../native/index.js';
 import { TPM_RC } from '../tpm/response-code.js';
 import type { Channel } from './channel.js';
-import { CONTROL_RESULT, controlCommand, controlResult } from './control-commands.js';
-import type { ControlSession } from './control-session.js';
-import { feedControl, noControl, owesRest, type ControlRequest } from './control-stream.js';
+import { CONTROL_RESULT, controlCommand, controlResult } from './control/commands.js';
+import type { ControlSession } from './control/session.js';
+import { feedControl, noControl, owesRest, type ControlRequest } from './control/stream.js';
 import { errorFrame, feedFrames, noFrame } from './frame.js';
 import type { GuestLink } from './guest-link.js';
 
@@ -45,7 +45,7 @@ export interface Connection {
   readonly ended: Promise<Ending>;
   /** Lets the request that runs end, sends its response and closes; at the latest after `grace` milliseconds. */
   finish(grace: number): Promise<void>;
-  /** As {@link finish}, but the peer does not notice: somebody else has the descriptor and the ledger. */
+  /** As {@link finish}, but the peer does not notice: somebody else has the descriptor and the exchange. */
   leave(grace: number): Promise<void>;
 }
 
@@ -85,10 +85,10 @@ const PADDING_MASK = 0xff;
 /** Serves control requests. Descriptors may come on it with `withDescriptors`. */
 export function serveControl(channel: Channel, session: ControlSession, withDescriptors: boolean): Connection {
   const { link } = session;
-  let state = { ...noControl, padding: channel.ledger.note & PADDING_MASK };
+  let state = { ...noControl, padding: channel.exchange.note & PADDING_MASK };
   let { padding } = state;
   session.onNote = (note) => {
-    channel.ledger.note = note | padding;
+    channel.exchange.note = note | padding;
   };
   return serve<ControlRequest>(
     channel,
@@ -133,14 +133,14 @@ async function runControl(session: ControlSession, request: ControlRequest): Pro
   }
 }
 
-/** Serves `protocol` on `channel`, from where its ledger stands. Descriptors that come go to `takeDescriptors` before the bytes beside them. */
+/** Serves `protocol` on `channel`, from where its exchange stands. Descriptors that come go to `takeDescriptors` before the bytes beside them. */
 export function serve<Request>(
   channel: Channel,
   link: GuestLink,
   protocol: Protocol<Request>,
   takeDescriptors?: (fds: readonly number[]) => void,
 ): Connection {
-  const { ledger } = channel;
+  const { exchange } = channel;
   let ending: Ending | undefined;
   let busy = false;
   const deadline = new Deadline(link.limits.partialFrameTimeout, () => {
@@ -148,15 +148,15 @@ export function serve<Request>(
     channel.close();
   });
   const answer = async (request: Request): Promise<void> => {
-    const { phase } = ledger;
-    if (phase === 'idle') ledger.begin(protocol.sizeOf(request), nextToken());
-    const { token } = ledger;
+    const { phase } = exchange;
+    if (phase === 'idle') exchange.begin(protocol.sizeOf(request), nextToken());
+    const { token } = exchange;
     if (phase !== 'answered') {
       const again = phase === 'executing' ? protocol.interrupted(request, token) : undefined;
-      ledger.answer(again ?? (await protocol.answer(request, token)));
+      exchange.answer(again ?? (await protocol.answer(request, token)));
     }
     await send(channel, link);
-    ledger.done(protocol.noteAfter?.(request) ?? 0);
+    exchange.done(protocol.noteAfter?.(request) ?? 0);
   };
   const answerAll = async (requests: readonly Request[]): Promise<void> => {
     for (const request of requests) {
@@ -168,7 +168,7 @@ export function serve<Request>(
     }
   };
   const run = async (): Promise<void> => {
-    for (let input = ledger.input(); ;) {
+    for (let input = exchange.input(); ;) {
       if (input.length > 0) {
         const step = protocol.feed(input);
         // A response is sent before the clock of the next command starts.

@@ -1,12 +1,19 @@
 // The connections of one guest: accepted, taken over from another daemon, ended or left to the next one.
-import { closeFd, Ledger, shutdownSocket } from '../native/index.js';
+import { closeFd, ExchangeMemory, shutdownSocket } from '../native/index.js';
 import { Channel } from './channel.js';
 import { serveControl, serveData, type Connection } from './connection.js';
-import { ControlSession } from './control-session.js';
-import type { GuestDescriptors } from './descriptor-store.js';
+import { ControlSession } from './control/session.js';
+import type { GuestDescriptors } from './kept/descriptor-store.js';
 import type { GuestLink } from './guest-link.js';
-import { connectionName, isControl, ledgerSizes, type ConnectionKind, type ControlKind, type KeptConnection } from './kept-connections.js';
-import { serveMssimCommands, serveMssimPlatform } from './mssim.js';
+import {
+  connectionName,
+  isControl,
+  exchangeSizes,
+  type ConnectionKind,
+  type ControlKind,
+  type KeptConnection,
+} from './kept/connections.js';
+import { serveMssimCommands, serveMssimPlatform } from './mssim/mssim.js';
 
 type Serve = (channel: Channel) => Connection;
 
@@ -78,7 +85,7 @@ export class GuestConnections {
         return this.open(fd, 'data', name, (dataChannel) => serveData(dataChannel, this.link, onCommand));
       });
       session.resume(
-        channel.ledger.note,
+        channel.exchange.note,
         data && ((onCommand) => this.resume(data, (dataChannel) => serveData(dataChannel, this.link, onCommand), onDropped)),
       );
       return serveControl(channel, session, kind === 'fdcontrol');
@@ -92,9 +99,9 @@ export class GuestConnections {
       closeFd(fd);
       return undefined;
     }
-    const channel = this.channel(fd, Ledger.create(ledgerSizes(kind), this.descriptors.available));
+    const channel = this.channel(fd, ExchangeMemory.create(exchangeSizes(kind), this.descriptors.available));
     if (channel === undefined) return undefined;
-    const { fd: memory } = channel.ledger;
+    const { fd: memory } = channel.exchange;
     if (memory !== undefined) this.descriptors.put(name, [channel.fd, memory]);
     return this.register(name, serve(channel));
   }
@@ -105,7 +112,7 @@ export class GuestConnections {
       this.drop(kept, 'there are too many connections', onDropped);
       return undefined;
     }
-    const channel = this.channel(kept.fd, kept.ledger);
+    const channel = this.channel(kept.fd, kept.exchange);
     if (channel === undefined) {
       this.descriptors.remove(kept.name);
       onDropped(kept.name, 'it is not connected');
@@ -114,9 +121,9 @@ export class GuestConnections {
     return this.register(kept.name, serve(channel));
   }
 
-  private channel(fd: number, ledger: Ledger): Channel | undefined {
+  private channel(fd: number, exchange: ExchangeMemory): Channel | undefined {
     try {
-      return new Channel(fd, ledger);
+      return new Channel(fd, exchange);
     } catch {
       return undefined;
     }
@@ -131,10 +138,10 @@ export class GuestConnections {
     return connection;
   }
 
-  private drop({ name, fd, ledger }: KeptConnection, reason: string, onDropped: (name: string, reason: string) => void): void {
+  private drop({ name, fd, exchange }: KeptConnection, reason: string, onDropped: (name: string, reason: string) => void): void {
     shutdownSocket(fd);
     closeFd(fd);
-    ledger.close();
+    exchange.close();
     this.descriptors.remove(name);
     onDropped(name, reason);
   }

@@ -3,15 +3,15 @@ import { chmod, mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { closeFd, shutdownSocket } from '../native/index.js';
 import type { GuestTpm, StatePart } from '../vtpm/guest-tpm.js';
-import { ControlSession } from './control-session.js';
-import { ControlTurn } from './control-turn.js';
-import { DescriptorStore, type GuestDescriptors } from './descriptor-store.js';
-import { GuestCell } from './guest-cell.js';
+import { ControlSession } from './control/session.js';
+import { ControlLock } from './control/lock.js';
+import { DescriptorStore, type GuestDescriptors } from './kept/descriptor-store.js';
+import { GuestMemory } from './kept/guest-memory.js';
 import { GuestConnections } from './guest-connections.js';
 import { BUFFER_SIZE, type GuestLink, type Rejection, type TpmDescription, type TransportLimits } from './guest-link.js';
-import { CELL_NAME, listenerName, numberIn, sortKept, type ConnectionKind, type KeptGuest } from './kept-connections.js';
-import type { LinePlace } from './line.js';
-import { LineServer, type LineView } from './line-server.js';
+import { GUEST_MEMORY_NAME, listenerName, numberIn, sortKept, type ConnectionKind, type KeptGuest } from './kept/connections.js';
+import type { LinePlace } from './line/line.js';
+import { LineServer, type LineView } from './line/server.js';
 import { listen, listensAt, type Address, type Listener } from './listener.js';
 import { DeviceServer } from './vtpmx.js';
 
@@ -53,7 +53,7 @@ export function dataSocketPath(directory: string): string {
 export class GuestEndpoint {
   private readonly listeners: { readonly name: string; readonly listener: Listener }[] = [];
   private readonly connections: GuestConnections;
-  private readonly cell: GuestCell | undefined;
+  private readonly cell: GuestMemory | undefined;
   private readonly link: GuestLink;
   private readonly descriptors: GuestDescriptors;
   private lines: readonly LineServer[] = [];
@@ -66,7 +66,7 @@ export class GuestEndpoint {
   ) {
     const { name, tpm, description, limits, onRejection, onDefect, onRefusedState = (): void => undefined } = options;
     this.descriptors = descriptors;
-    const cell = GuestCell.open(kept.cell, descriptors);
+    const cell = GuestMemory.open(kept.cell, descriptors);
     this.cell = cell;
     const earlier = cell?.read();
     tpm.bufferSize = earlier?.bufferSize ?? BUFFER_SIZE.max;
@@ -77,7 +77,7 @@ export class GuestEndpoint {
       limits,
       locality: earlier?.locality ?? 0,
       incoming: false,
-      turn: new ControlTurn(),
+      turn: new ControlLock(),
       remember: () => cell?.write(this.link),
       onRejection,
       onRefusedState,
@@ -148,7 +148,7 @@ export class GuestEndpoint {
       this.descriptors.remove(name);
     }
     await Promise.all([this.connections.finish(grace), this.closeRest(grace)]);
-    if (this.cell !== undefined) this.descriptors.remove(CELL_NAME);
+    if (this.cell !== undefined) this.descriptors.remove(GUEST_MEMORY_NAME);
     this.cell?.close();
     // Closing a listener removes its socket; what somebody else put into the directory stays.
     await rmdir(this.options.directory).catch(() => undefined);
@@ -205,10 +205,10 @@ export class GuestEndpoint {
       this.connections.takeOver(kept.connections, onDropped);
       return;
     }
-    for (const { name, fd, ledger } of kept.connections) {
+    for (const { name, fd, exchange } of kept.connections) {
       shutdownSocket(fd);
       closeFd(fd);
-      ledger.close();
+      exchange.close();
       onDropped(name, 'state was being put into the TPM');
     }
   }

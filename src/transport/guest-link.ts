@@ -1,6 +1,6 @@
 // What the connections of one guest share.
 import type { GuestTpm, StatePart } from '../vtpm/guest-tpm.js';
-import type { ControlTurn } from './control-turn.js';
+import type { ControlLock } from './control/lock.js';
 
 /** Smallest and largest buffer of SET_BUFFERSIZE, in bytes. */
 export const BUFFER_SIZE = { min: 0x0af8, max: 0x1000 } as const;
@@ -42,7 +42,7 @@ export interface GuestLink {
   locality: number;
   /** State was put into the TPM and waits for INIT. */
   incoming: boolean;
-  readonly turn: ControlTurn;
+  readonly turn: ControlLock;
   /** Keeps for another daemon what a request may have changed of the above, and whether the TPM has power. */
   readonly remember: () => void;
   readonly onRejection: (reason: Rejection) => void;

@@ -1,5 +1,5 @@
 import type { KeyManagement } from '../keys/key-management.js';
-import type { GuestProviders } from '../properties/guest-providers.js';
+import type { GuestProviders } from '../properties/provider-set/guest-providers.js';
 import type { GuestRecords } from '../store/guest-records.js';
 import type { VolatileJournal } from '../store/volatile-journal.js';
 import { RandomSource } from '../crypto/random.js';

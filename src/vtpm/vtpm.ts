@@ -1,17 +1,17 @@
-import type { Account } from '../hardware/account.js';
+import type { Account } from '../hardware/turns/usage.js';
 import { StoreError } from '../store/store-error.js';
 import { JournalUnwritable } from '../store/volatile-journal.js';
 import { Dispatcher, type DispatchObserver, type VolatileMoment } from './dispatch/dispatcher.js';
 import { errorResponse } from './dispatch/response.js';
 import { type GuestTpm, StateRefused, type StatePart } from './guest-tpm.js';
 import { servedCommands } from './handlers.js';
-import { readVolatile, restoreVolatile, takeVolatile } from './snapshot.js';
+import { readVolatile, restoreVolatile, takeVolatile } from './persistence/snapshot.js';
 import { DRTM_LOCALITY } from './state/drtm.js';
 import { PcrLog, type PcrLogEntry } from './state/pcr-log.js';
 import { NotDurable } from './state/durable.js';
-import { StoredState } from './stored-state.js';
+import { StoredState } from './persistence/stored-state.js';
 import { Tpm, type TpmParts } from './tpm.js';
-import { VolatileKeeper } from './volatile-keeper.js';
+import { VolatileKeeper } from './persistence/volatile-keeper.js';
 import { TPM_RC } from '../tpm/response-code.js';
 
 /** What a vTPM reports to its surroundings. */
@@ -82,7 +82,7 @@ export class VTpm implements GuestTpm {
 
   execute(command: Buffer, locality: number, token = 0): Promise<Buffer> {
     const pending: Pending = { cancel: undefined };
-    const cancelled = new Promise<Buffer>((resolve) => {
+    const canceled = new Promise<Buffer>((resolve) => {
       pending.cancel = (): void => {
         this.pending.delete(pending);
         resolve(errorResponse(TPM_RC.CANCELED));
@@ -90,14 +90,14 @@ export class VTpm implements GuestTpm {
     });
     this.pending.add(pending);
     const executed = this.enqueue(async () => {
-      // Cancelled while it waited: it must have no effect.
-      if (!this.pending.delete(pending)) return cancelled;
+      // Canceled while it waited: it must have no effect.
+      if (!this.pending.delete(pending)) return canceled;
       pending.cancel = undefined;
       if (!this.tpm.power.powered) return errorResponse(TPM_RC.FAILURE);
       this.keeper?.executing(token);
       return this.run(command, locality);
     });
-    return Promise.race([executed, cancelled]);
+    return Promise.race([executed, canceled]);
   }
 
   answered(token: number): Buffer | undefined {

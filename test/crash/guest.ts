@@ -110,7 +110,7 @@ export class CrashGuest {
     const candidates = pending === undefined ? [model] : [model, pending.after];
     let seen: unknown;
     for (const candidate of candidates) seen ??= await this.observe(candidate);
-    assert.ok(seen, `${this.name}: the authorisations are not those that were set`);
+    assert.ok(seen, `${this.name}: the authorizations are not those that were set`);
     const found = candidates.filter((candidate) => isDeepStrictEqual(comparable(candidate), seen));
     if (found.length === 0) assert.deepEqual(seen, comparable(model), `${this.name}: what was acknowledged is not there`);
     await this.compareSession(pending?.usesHmac === true && found.at(-1) === pending.after);
@@ -151,7 +151,7 @@ export class CrashGuest {
     return capabilityData.capability === TPM_CAP.HANDLES ? capabilityData.data : [];
   }
 
-  /** The state as the guest sees it, comparable; undefined if the authorisations of `model` are not in force. */
+  /** The state as the guest sees it, comparable; undefined if the authorizations of `model` are not in force. */
   private async observe(model: Model): Promise<unknown> {
     const { execute } = this;
     for (const [authHandle, auth] of [

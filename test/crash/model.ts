@@ -6,13 +6,13 @@ import type { TPMS_NV_PUBLIC, TPMT_PUBLIC } from '../../src/tpm/structures/index
 import { none } from '../support/frames.js';
 import { eccTemplate } from '../support/templates.js';
 
-/** Indices that are defined and undefined, with the owner's authorisation. */
+/** Indices that are defined and undefined, with the owner's authorization. */
 export const FIRST_INDEX = 0x01500000;
 export const FIRST_PERSISTENT = 0x81000000;
 export const FIRST_TRANSIENT = 0x80000000;
 /** PCRs that are extended; the second one can be reset. */
 export const PCRS = [10, 16] as const;
-/** Authorisation value of the indices in {@link fixedIndices}. */
+/** Authorization value of the indices in {@link fixedIndices}. */
 export const NV_AUTH = 'value of the index';
 
 export const signing: TPMT_PUBLIC = {

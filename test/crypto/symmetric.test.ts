@@ -95,7 +95,7 @@ describe('TDES keys', () => {
     for (const byte of key) assert.equal(byte.toString(2).replaceAll('0', '').length % 2, 1);
   });
 
-  it('are refused if a part is weak or neighbours are equal', () => {
+  it('are refused if a part is weak or neighbors are equal', () => {
     const good = hex('0123456789abcdef 1133557799bbddff');
     assert.ok(isTdesKey(good));
     assert.ok(!isTdesKey(good.subarray(0, 15)));

@@ -216,7 +216,7 @@ export const explanations: readonly Explanation[] = [
   {
     name: 'bound sessions and public keys',
     cause: 'libtpms',
-    reason: 'libtpms goes into failure mode when a bound session is to authorise the use of a key that has no private part',
+    reason: 'libtpms goes into failure mode when a bound session is to authorize the use of a key that has no private part',
     covers: ({ path }, { uses }, ours, theirs) =>
       path === 'code' &&
       theirs.code === TPM_RC.FAILURE &&

@@ -33,7 +33,7 @@ export interface CommandOptions {
   readonly locality?: number;
   readonly newAuth?: Buffer;
   readonly deterministic?: boolean;
-  /** Policy session that authorises the first handle. */
+  /** Policy session that authorizes the first handle. */
   readonly policy?: SessionModel;
   /** No sessions unless the command needs them. */
   readonly plain?: boolean;
@@ -118,7 +118,7 @@ export class StepMaker {
     return new LoadedObject('', choose.of(0x81000008, 0x81800008), none);
   }
 
-  /** A command; entities among the values stand for their handles and give the authorisations. Throws {@link NothingFits}. */
+  /** A command; entities among the values stand for their handles and give the authorizations. Throws {@link NothingFits}. */
   command(command: AnyCommand, values: Readonly<Record<string, unknown>>, options: CommandOptions = {}): CommandStep {
     // The handle of what is gone may be another object's by now, and not the same on both TPMs.
     if (!this.model.has(values)) throw new NothingFits();
@@ -162,7 +162,7 @@ export class StepMaker {
     const ended = step.uses.filter(({ attributes }) => (attributes & TPMA_SESSION.continueSession) === 0).map(({ session }) => session);
     this.model.sessions = this.model.sessions.filter(({ symbol }) => !ended.includes(symbol));
     for (const session of this.model.sessions) {
-      // A policy session starts over when it has authorised something.
+      // A policy session starts over when it has authorized something.
       if (
         session.isPolicy &&
         step.uses.some((use, i) => use.session === session.symbol && step.command.handleList[i]?.[1].role !== undefined)
@@ -212,7 +212,7 @@ export class StepMaker {
     if (command.noSessions) return choose.once(80) ? [{ auth: none, attributes: 0 }] : [];
     const uses: Use[] = [];
     entities.forEach((entity, i) => {
-      uses.push(this.authorisation(command, entity, uses, i, options));
+      uses.push(this.authorization(command, entity, uses, i, options));
     });
     if (options.plain !== true && uses.length < MAX_SESSIONS && choose.once(6)) {
       const extra = this.hmacSessions(uses);
@@ -224,7 +224,7 @@ export class StepMaker {
     return uses;
   }
 
-  private authorisation(command: AnyCommand, entity: Entity, earlier: readonly Use[], i: number, options: CommandOptions): Use {
+  private authorization(command: AnyCommand, entity: Entity, earlier: readonly Use[], i: number, options: CommandOptions): Use {
     const { choose } = this;
     const auth = choose.once(80) ? choose.of(none, Buffer.from('wrong'), Buffer.concat([entity.auth, Buffer.alloc(1)])) : entity.auth;
     const common = {

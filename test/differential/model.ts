@@ -1,4 +1,4 @@
-// What the generator knows of the two TPMs: which entities there are and how they are authorised. It may be wrong: then both TPMs refuse.
+// What the generator knows of the two TPMs: which entities there are and how they are authorized. It may be wrong: then both TPMs refuse.
 import { TPM_RH, TPMA_NV } from '../../src/tpm/constants/index.js';
 import type { HashAlgorithm } from '../../src/tpm/constants/index.js';
 import type { TPMS_NV_PUBLIC, TPMT_PUBLIC } from '../../src/tpm/structures/index.js';
@@ -23,7 +23,7 @@ export interface Policy {
   readonly digest: Buffer | Symbolic<Buffer>;
 }
 
-/** Whatever has an authorisation value. */
+/** Whatever has an authorization value. */
 export class Entity {
   readonly handle: HandleValue;
   auth: Buffer;

@@ -70,7 +70,7 @@ async function runPlan(pair: Pair, g: StepMaker, plan: Plan, steps: Step[], cove
 }
 
 /**
- * The TPMs are in different states: one has done the command and the other has not, or has not even looked at the authorisation for want of
+ * The TPMs are in different states: one has done the command and the other has not, or has not even looked at the authorization for want of
  * a slot; or swtpm is in failure mode or gone.
  */
 function areApart({ ours, theirs }: StepResult): boolean {

@@ -82,7 +82,7 @@ export class Side {
     for (const session of used) if (session !== undefined) session.nonceCaller = this.nextNonce(session.nonceTPM.length);
     this.crypt('encrypt', step, used, parameters);
     const names = used.some((session) => session !== undefined) ? await this.namesOf(handles) : [];
-    const areas = step.uses.map((use, i) => this.authorisation(step, use, i, used, names, parameters));
+    const areas = step.uses.map((use, i) => this.authorization(step, use, i, used, names, parameters));
     const request = mutateFrame(rawFrame(command.code, handles, parameters, areas), step);
     const bytes = await this.send(request, locality);
     const answer = this.read(step, used, request, bytes);
@@ -118,7 +118,7 @@ export class Side {
     return codeOf(answer) === TPM_RC.SUCCESS ? Buffer.from(parse(NV_ReadPublic, answer).out?.nvName ?? none) : none;
   }
 
-  private authorisation(
+  private authorization(
     step: CommandStep,
     use: Use,
     i: number,

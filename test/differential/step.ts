@@ -18,7 +18,7 @@ export interface Use {
   readonly withoutAuth?: boolean;
   /** A policy session after PolicyPassword. */
   readonly asPassword?: boolean;
-  /** The authorisation is broken by one bit. */
+  /** The authorization is broken by one bit. */
   readonly broken?: boolean;
 }
 
@@ -32,14 +32,14 @@ export interface SessionStart {
   readonly bindAuth?: Buffer;
 }
 
-/** A change of the parameter area after encoding, before it is authorised. */
+/** A change of the parameter area after encoding, before it is authorized. */
 export type Mutation =
   | { readonly kind: 'truncate'; readonly bytes: number }
   | { readonly kind: 'append'; readonly bytes: Buffer }
   | { readonly kind: 'flip'; readonly at: number; readonly bit: number }
   | { readonly kind: 'replace'; readonly bytes: Buffer };
 
-/** A change of the whole frame after it is authorised, never none; its size stays true. */
+/** A change of the whole frame after it is authorized, never none; its size stays true. */
 export type FrameMutation =
   | { readonly kind: 'tag'; readonly value: number }
   | { readonly kind: 'code'; readonly xor: number }

@@ -1,10 +1,10 @@
 // A Hardware on a real swtpm, behind a relay that counts what reaches it.
 import { createHash, createPublicKey, randomBytes, verify, type KeyObject } from 'node:crypto';
-import type { Account } from '../../src/hardware/account.js';
-import type { GuestChip } from '../../src/hardware/guest-chip.js';
+import type { Account } from '../../src/hardware/turns/usage.js';
+import type { GuestChip } from '../../src/hardware/guest/guest-chip.js';
 import { Hardware, type HardwareOptions } from '../../src/hardware/hardware.js';
-import type { LoadableKey } from '../../src/hardware/slots.js';
-import { guestKeyPublic, type AsymmetricPublic } from '../../src/hardware/templates.js';
+import type { LoadableKey } from '../../src/hardware/turns/slots.js';
+import { guestKeyPublic, type AsymmetricPublic } from '../../src/hardware/host/templates.js';
 import { TPM_ALG, TPM_CC, TPM_ECC_CURVE, TPMA_OBJECT } from '../../src/tpm/constants/index.js';
 import { decode } from '../../src/tpm/schema.js';
 import { TPMT_PUBLIC, type TPMT_SIGNATURE } from '../../src/tpm/structures/index.js';
@@ -68,7 +68,7 @@ export class Bench {
 
 /** A guest with its identity made and opened. */
 export async function newGuest(hardware: Hardware, name = 'guest'): Promise<{ chip: GuestChip; account: Account; stateKey: Buffer }> {
-  return await hardware.openGuest(await hardware.createGuestIdentity(name), name);
+  return await hardware.openGuest(await hardware.createGuestKeys(name), name);
 }
 
 /** Template of a guest's unrestricted ECDSA key. */

@@ -5,10 +5,10 @@ import { createHash, randomBytes, verify } from 'node:crypto';
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Account } from '../../src/hardware/account.js';
-import { Chip } from '../../src/hardware/chip.js';
+import { Account } from '../../src/hardware/turns/usage.js';
+import { Chip } from '../../src/hardware/chip/chip.js';
 import type { Hardware } from '../../src/hardware/hardware.js';
-import { DEFAULT_HOST_ROOT_HANDLE } from '../../src/hardware/host-keys.js';
+import { DEFAULT_HOST_ROOT_HANDLE } from '../../src/hardware/host/keys.js';
 import { Tcti } from '../../src/native/index.js';
 import { TPM_ALG, TPM_CC, TPM_ECC_CURVE, TPM_RH, TPM_ST, TPMA_NV, TPMA_OBJECT } from '../../src/tpm/constants/index.js';
 import * as Commands from '../../src/tpm/commands/index.js';
@@ -192,7 +192,7 @@ describe('a chip', function () {
     assert.ok(hardware.condition.reason?.includes('cannot connect'));
     const others = await Promise.all(
       Array.from({ length: 30 }, async (_, i) => {
-        const { chip } = { chip: hardware.createGuestIdentity(i.toString()) };
+        const { chip } = { chip: hardware.createGuestKeys(i.toString()) };
         return await chip.then(
           () => 'made',
           (error: unknown) => (error as Error).name,
@@ -255,7 +255,7 @@ describe('a chip', function () {
     assert.equal(await signCode(), TPM_RC.FAILURE);
     assert.equal(hardware.condition.state, 'cleared');
     await extend(guest.execute);
-    await assert.rejects(hardware.createGuestIdentity('other'), /cleared or replaced/);
+    await assert.rejects(hardware.createGuestKeys('other'), /cleared or replaced/);
     await sleep(500);
     assert.equal(await besides(async (other) => (await other.handles(DEFAULT_HOST_ROOT_HANDLE, account)).length), 0);
     assert.equal(hardware.condition.state, 'cleared');
@@ -265,11 +265,11 @@ describe('a chip', function () {
 
 describe('a chip that hangs', function () {
   this.timeout(60_000);
-  it('is given up after the patience for a quick command; guests are then told to retry at once', async () => {
+  it('is given up after the timeouts for a quick command; guests are then told to retry at once', async () => {
     let hang = false;
     const bench = await Bench.start({ delay: (command) => (hang && commandCode(command) !== TPM_CC.Startup ? 30_000 : 0) });
     try {
-      const hardware = await bench.open({ patience: { quickAnswer: 1_000 } });
+      const hardware = await bench.open({ timeouts: { quickAnswer: 1_000 } });
       const guest = await openChipGuest(hardware, 'web1');
       const key = await patient(guest.execute, Commands.CreatePrimary, primary(signing));
       hang = true;

@@ -148,18 +148,18 @@ function assertWellFormed(response: Buffer, request: Buffer, tpm: TestTpm): void
 describe('200,000 broken commands', () => {
   let bench: Bench;
   let hardware: Hardware;
-  let neighbour: TestTpm;
+  let neighbor: TestTpm;
   let session: ClientSession;
 
   before(async () => {
     bench = await Bench.start();
     hardware = await bench.open();
-    neighbour = await openChipGuest(hardware, 'neighbour');
-    session = await ClientSession.start(neighbour.execute, { symmetric: aesCfb });
+    neighbor = await openChipGuest(hardware, 'neighbor');
+    session = await ClientSession.start(neighbor.execute, { symmetric: aesCfb });
   });
   after(() => bench.stop());
 
-  /** Sends the frames to TPMs of a hostile guest and watches the neighbour and the memory. */
+  /** Sends the frames to TPMs of a hostile guest and watches the neighbor and the memory. */
   async function attack(next: () => Buffer, count: number): Promise<void> {
     let hostile = await openChipGuest(hardware, 'hostile');
     let start = 0;
@@ -170,7 +170,7 @@ describe('200,000 broken commands', () => {
       assertWellFormed(await hostile.execute(request), request, hostile);
       if (sent % 500 === 0) {
         const use = { session, attributes: TPMA_SESSION.continueSession | TPMA_SESSION.encrypt };
-        assert.equal((await execWithSessions(neighbour.execute, Commands.GetRandom, { bytesRequested: 16 }, [use])).code, TPM_RC.SUCCESS);
+        assert.equal((await execWithSessions(neighbor.execute, Commands.GetRandom, { bytesRequested: 16 }, [use])).code, TPM_RC.SUCCESS);
       }
     }
     const growth = memory() - start;

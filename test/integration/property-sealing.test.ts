@@ -5,13 +5,13 @@ import { createPublicKey } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { PropertySet } from '../../src/properties/property-set.js';
-import { fixedValue } from '../../src/properties/provider.js';
-import { issueRevocations } from '../../src/properties/revocation.js';
-import { statementIdOf } from '../../src/properties/catalog.js';
+import { PropertySet } from '../../src/statements/property-set.js';
+import { fixedValue } from '../../src/properties/providers/provider.js';
+import { issueRevocations } from '../../src/statements/revocation.js';
+import { statementIdOf } from '../../src/statements/catalog.js';
 import { TPM_ALG } from '../../src/tpm/constants/index.js';
 import { hash } from '../../src/tpm/hash.js';
-import { RunningDaemon } from '../daemon/running-daemon.js';
+import { RunningDaemon } from '../support/running-daemon.js';
 import { digestOf, ISSUER, newKey, statement } from '../properties/fixture.js';
 
 const { SHA256 } = TPM_ALG;

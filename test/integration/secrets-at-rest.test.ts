@@ -21,13 +21,13 @@ const creation = { outsideInfo: none, creationPCR: [] };
 
 /** Secrets by what they are: random, so that finding one is no accident. */
 const secrets = {
-  'owner authorisation': randomBytes(20).fill(0x61, 19),
+  'owner authorization': randomBytes(20).fill(0x61, 19),
   'auth value of a key': randomBytes(20).fill(0x61, 19),
   'auth value of an NV index': randomBytes(20).fill(0x61, 19),
   'NV data': randomBytes(32),
   'sealed data': randomBytes(32),
   'HMAC key': randomBytes(32),
-  'authorisation of the lockout': randomBytes(20).fill(0x61, 19),
+  'authorization of the lockout': randomBytes(20).fill(0x61, 19),
 } as const;
 
 /** Bits per byte. */
@@ -60,10 +60,10 @@ describe('secrets at rest', () => {
 
   /** Uses every secret, and makes all that can be durable durable. */
   async function workload(execute: Execute): Promise<void> {
-    const owner = [password(secrets['owner authorisation'])];
+    const owner = [password(secrets['owner authorization'])];
     await run(execute, Commands.Startup, { startupType: TPM_SU.CLEAR });
-    await run(execute, Commands.HierarchyChangeAuth, { authHandle: TPM_RH.OWNER, newAuth: secrets['owner authorisation'] });
-    await run(execute, Commands.HierarchyChangeAuth, { authHandle: TPM_RH.LOCKOUT, newAuth: secrets['authorisation of the lockout'] });
+    await run(execute, Commands.HierarchyChangeAuth, { authHandle: TPM_RH.OWNER, newAuth: secrets['owner authorization'] });
+    await run(execute, Commands.HierarchyChangeAuth, { authHandle: TPM_RH.LOCKOUT, newAuth: secrets['authorization of the lockout'] });
     const inSensitive = { userAuth: secrets['auth value of a key'], data: none };
     const parent = await run(
       execute,

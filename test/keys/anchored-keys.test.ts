@@ -1,9 +1,9 @@
 // Keys that a policy anchors: below a root that never leaves the chip, whatever the guest's attributes allow.
 import assert from 'node:assert/strict';
 import { createHash, verify } from 'node:crypto';
-import { decodeIdentity, encodeIdentity } from '../../src/daemon/guest-identity.js';
-import { ChipError } from '../../src/hardware/errors.js';
-import type { GuestIdentity, Hardware, OpenGuest } from '../../src/hardware/hardware.js';
+import { decodeKeyBlobs, encodeKeyBlobs } from '../../src/guests/key-blobs.js';
+import { ChipError } from '../../src/hardware/chip/errors.js';
+import type { GuestKeyBlobs, Hardware, OpenGuest } from '../../src/hardware/hardware.js';
 import { deriveBlobKey } from '../../src/keys/blob.js';
 import { ANCHORED_ENGINE_ID, HARDWARE_ENGINE_ID, HardwareEngine } from '../../src/keys/hardware-engine.js';
 import { KeyManagement } from '../../src/keys/key-management.js';
@@ -25,7 +25,7 @@ describe('anchored keys', () => {
   let bench: Bench;
   let other: Bench;
   let hardware: Hardware;
-  let identity: GuestIdentity;
+  let identity: GuestKeyBlobs;
   let guest: OpenGuest;
   const message = Buffer.from('a message');
   const digest = createHash('sha256').update(message).digest();
@@ -44,7 +44,7 @@ describe('anchored keys', () => {
   before(async () => {
     [bench, other] = [await Bench.start(), await Bench.start()];
     hardware = await bench.open();
-    identity = await hardware.createGuestIdentity('guest', true);
+    identity = await hardware.createGuestKeys('guest', true);
     guest = await hardware.openGuest(identity, 'guest');
   });
   after(async () => {
@@ -69,16 +69,16 @@ describe('anchored keys', () => {
   });
 
   it('are in the identity, which outlives a restart and a new sealing of the state key', async () => {
-    const stored = decodeIdentity('guest', encodeIdentity(identity));
+    const stored = decodeKeyBlobs('guest', encodeKeyBlobs(identity));
     assert.deepEqual(stored.anchored, identity.anchored);
-    assert.equal((JSON.parse(encodeIdentity(identity).toString()) as { version: number }).version, 3);
+    assert.equal((JSON.parse(encodeKeyBlobs(identity).toString()) as { version: number }).version, 3);
     assert.deepEqual((await hardware.resealGuest(stored, 'guest')).anchored, identity.anchored);
-    assert.equal((await hardware.createGuestIdentity('plain')).anchored, undefined);
+    assert.equal((await hardware.createGuestKeys('plain')).anchored, undefined);
   });
 
   it('are of no use in another chip', async () => {
     const elsewhere = await other.open();
-    const foreign = { ...(await elsewhere.createGuestIdentity('guest')), anchored: identity.anchored };
+    const foreign = { ...(await elsewhere.createGuestKeys('guest')), anchored: identity.anchored };
     const { anchored } = await elsewhere.openGuest(foreign, 'guest');
     assert.ok(anchored !== undefined);
     await assert.rejects(anchored.create(anchored.rootPublic, EMPTY), ChipError);

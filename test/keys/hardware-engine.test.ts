@@ -1,7 +1,7 @@
 // Keys of a guest in a real TPM, verified with node:crypto.
 import assert from 'node:assert/strict';
 import { constants, createECDH, createHash, diffieHellman, generateKeyPairSync, publicEncrypt, randomBytes, verify } from 'node:crypto';
-import type { GuestChip } from '../../src/hardware/guest-chip.js';
+import type { GuestChip } from '../../src/hardware/guest/guest-chip.js';
 import type { Hardware } from '../../src/hardware/hardware.js';
 import { deriveBlobKey, openPrivate, sealPrivate } from '../../src/keys/blob.js';
 import type { CreatedKey } from '../../src/keys/engine.js';
@@ -93,7 +93,7 @@ describe('hardware engine', () => {
     assert.deepEqual(await privatePart.rsaDecrypt(raw, NO_SCHEME, EMPTY), plain);
   });
 
-  it('restores a key from what it serialised, without a command', async () => {
+  it('restores a key from what it serialized, without a command', async () => {
     const { publicArea, privatePart } = await create(eccTemplate());
     let restored = privatePart;
     assert.deepEqual(

@@ -306,7 +306,7 @@ describe('software keys and a real TPM', () => {
       ['a prime of another size', rsa, sensitiveOf(other)],
       ['a prime that does not divide', rsa, changed(rsa, { sensitive: prime })],
       ['a prime with a clear top bit', rsa, changed(rsa, { sensitive: Buffer.alloc(64, 0x7f) })],
-      ['an authorisation value that is too long', rsa, changed(rsa, { authValue: Buffer.alloc(33, 1) })],
+      ['an authorization value that is too long', rsa, changed(rsa, { authValue: Buffer.alloc(33, 1) })],
       ['a short modulus', rsa, sensitiveOf(rsa), { unique: Buffer.alloc(64, 0xff) }],
       ['a scalar of 0', ecc, changed(ecc, { sensitive: Buffer.alloc(32) })],
       ['a scalar that is too large', ecc, changed(ecc, { sensitive: Buffer.alloc(32, 0xff) })],

@@ -53,7 +53,7 @@ describe('SoftwareEngine', () => {
       assert.notDeepEqual(one.publicArea.unique, two.publicArea.unique);
     }).timeout(120_000);
 
-    it(`${what}: is restored from what it was serialised to, and loads from its sensitive area`, async () => {
+    it(`${what}: is restored from what it was serialized to, and loads from its sensitive area`, async () => {
       const { publicArea: created, privatePart } = await engine.create({ publicArea, sensitiveData: nothing });
       const serialized = privatePart.serialize();
       const restored = engine.restore(created, serialized);
@@ -82,7 +82,7 @@ describe('SoftwareEngine', () => {
     assert.throws(() => engine.restore(hmacTemplate(), Buffer.of(1, 0, 0, 0, 0, 7)), failsWith(TPM_RC.SIZE));
   });
 
-  it('zeroises a key that is disposed of', async () => {
+  it('zeroizes a key that is disposed of', async () => {
     const { privatePart } = await engine.create({ publicArea: hmacTemplate(), sensitiveData: nothing });
     privatePart.dispose();
     const { seedValue, sensitive } = privatePart.toSensitive();

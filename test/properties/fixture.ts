@@ -4,14 +4,14 @@ import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Catalog, type CatalogOptions } from '../../src/properties/catalog.js';
-import { GuestProviders, type GuestProviderOptions, type HostProviders } from '../../src/properties/guest-providers.js';
-import { PcrMatrix } from '../../src/properties/matrix.js';
-import type { HostEvidence } from '../../src/properties/platform-provider.js';
-import type { Measurement, Properties } from '../../src/properties/provider.js';
-import { readPrivateKey, type SigningKey } from '../../src/properties/signing-keys.js';
-import { issueStatement, type NewStatement, type Subject } from '../../src/properties/statement.js';
-import { Trust, type TrustRoot } from '../../src/properties/trust.js';
+import { Catalog, type CatalogOptions } from '../../src/statements/catalog.js';
+import { GuestProviders, type GuestProviderOptions, type HostProviders } from '../../src/properties/provider-set/guest-providers.js';
+import { PcrMatrix } from '../../src/properties/matrix/matrix.js';
+import type { HostEvidence } from '../../src/properties/providers/platform.js';
+import type { Measurement, Properties } from '../../src/properties/providers/provider.js';
+import { readPrivateKey, type SigningKey } from '../../src/statements/signing-keys.js';
+import { issueStatement, type NewStatement, type Subject } from '../../src/statements/statement.js';
+import { Trust, type TrustRoot } from '../../src/statements/trust.js';
 import { TPM_ALG } from '../../src/tpm/constants/index.js';
 import { hash, hashName } from '../../src/tpm/hash.js';
 
@@ -78,7 +78,7 @@ export function temporaryDirectory(): () => string {
   return () => directory;
 }
 
-/** A catalogue with these statements, in a directory that goes with the process. */
+/** A catalog with these statements, in a directory that goes with the process. */
 export async function catalogOf(statements: readonly string[], changes: Partial<CatalogOptions> = {}): Promise<Catalog> {
   const directory = await mkdtemp(join(tmpdir(), 'tpmux-properties-'));
   const catalog = await Catalog.open({ directory, trust: trustIn({}), ...changes });

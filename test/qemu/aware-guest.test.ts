@@ -16,7 +16,7 @@ import { hash } from '../../src/tpm/hash.js';
 import { providerExtraData } from '../../src/tpm/provider-quote.js';
 import { decode } from '../../src/tpm/schema.js';
 import { TPMS_ATTEST, type TPML_PCR_SELECTION } from '../../src/tpm/structures/index.js';
-import { RunningDaemon } from '../daemon/running-daemon.js';
+import { RunningDaemon } from '../support/running-daemon.js';
 import { codeOf, none, run, type Execute } from '../support/frames.js';
 import { eccTemplate } from '../support/templates.js';
 import { debianKernel, hmacKernel } from './debian-kernel.js';

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { cp, mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { RunningDaemon } from '../daemon/running-daemon.js';
+import { RunningDaemon } from '../support/running-daemon.js';
 import { compiledTpmux } from '../support/compiled.js';
 import { debianKernel } from './debian-kernel.js';
 import { initramfsWith, placeDrivers, placeProgram } from './initramfs.js';

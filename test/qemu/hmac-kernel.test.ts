@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { RunningDaemon } from '../daemon/running-daemon.js';
+import { RunningDaemon } from '../support/running-daemon.js';
 import { hmacKernel, type Kernel } from './debian-kernel.js';
 import { Machine, missingForQemu, type TpmDevice } from './machine.js';
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { authenticodeParts } from '../../src/properties/authenticode.js';
+import { authenticodeParts } from '../../src/statements/authenticode.js';
 import { hash } from '../../src/tpm/hash.js';
 import { TPM_ALG } from '../../src/tpm/constants/index.js';
 import { GUESTS, makeAk, readPcrs, seal, unseals, type Attested, type KernelUpdate, type System } from './kernel-update.js';
@@ -107,7 +107,7 @@ async function checkRejections(update: KernelUpdate, report: Reporter, { options
   ];
   for (const [what, changed, reason] of cases) {
     report.fact(`${what}:`);
-    await rejected(report, await update.judge(changed), reason);
+    await rejected(report, await update.appraise(changed), reason);
   }
 }
 

@@ -116,7 +116,7 @@ export class KernelUpdate {
     return { bootLoader: await issue('boot-loader', 'EFI/BOOT/BOOTX64.EFI'), kernel: await issue('kernel', 'vmlinuz') };
   }
 
-  /** Quotes PCRs 4 and 7 in the machine, and has `tpmux verify` judge it with the issuer's public key, the machine's AK and the nonce alone. */
+  /** Quotes PCRs 4 and 7 in the machine, and has `tpmux verify` appraise it with the issuer's public key, the machine's AK and the nonce alone. */
   async attest(guest: string, machine: Machine, extra: readonly string[] = []): Promise<Attested> {
     const name = `attestation${(++this.attestations).toString()}`;
     const file = (ending: string): string => this.path(`${name}.${ending}`);
@@ -128,11 +128,11 @@ export class KernelUpdate {
     const quoted = ['--quote', file('message'), '--signature', file('signature'), '--ak', this.path('ak.pub'), '--nonce', nonce];
     const trust = `${ISSUER}=${this.path('issuer.pub')}#os.*,machine.*,tpm.*`;
     const options = [...quoted, '--evidence', file('evidence'), '--trust', trust, '--require', '4:os.level=3', ...extra];
-    return { ...(await this.judge(options)), evidence: file('evidence'), options };
+    return { ...(await this.appraise(options)), evidence: file('evidence'), options };
   }
 
   /** What the verifier says. */
-  async judge(options: readonly string[]): Promise<Pick<Attested, 'verdict' | 'text'>> {
+  async appraise(options: readonly string[]): Promise<Pick<Attested, 'verdict' | 'text'>> {
     const { out, err } = await this.tryTpmux('verify', ...options);
     return { verdict: JSON.parse((await this.tryTpmux('verify', ...options, '--json')).out) as Attested['verdict'], text: out + err };
   }

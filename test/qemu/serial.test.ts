@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RunningDaemon } from '../daemon/running-daemon.js';
+import { RunningDaemon } from '../support/running-daemon.js';
 import { debianKernel } from './debian-kernel.js';
 import { Machine, missingForQemu } from './machine.js';
 import { serialInitramfs } from './serial-parts.js';

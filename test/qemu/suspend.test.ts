@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RunningDaemon } from '../daemon/running-daemon.js';
+import { RunningDaemon } from '../support/running-daemon.js';
 import { Machine, missingForQemu } from './machine.js';
 
 describe('a machine that is suspended to RAM', function () {

@@ -86,7 +86,7 @@ describe('the store of a host', () => {
         store.guests().map((guest) => guest.name),
         ['a', 'b'],
       );
-      assert.equal(store.guestIdentity(A).toString(), 'identity a');
+      assert.equal(store.guestKeyBlobs(A).toString(), 'identity a');
       const records = store.guestRecords(A, key);
       assert.deepEqual(
         (await records.load('')).map(([name, value]) => [name, value.toString()]),

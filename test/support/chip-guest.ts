@@ -1,5 +1,5 @@
 // A vTPM whose keys are in a real (software) chip, for tests of what reaches the chip.
-import type { Account } from '../../src/hardware/account.js';
+import type { Account } from '../../src/hardware/turns/usage.js';
 import type { Hardware } from '../../src/hardware/hardware.js';
 import { deriveBlobKey } from '../../src/keys/blob.js';
 import { HardwareEngine } from '../../src/keys/hardware-engine.js';
@@ -16,7 +16,7 @@ export async function openChipGuest(
   name: string,
   recordsOf?: (stateKey: Buffer) => GuestRecords,
 ): Promise<TestTpm & { readonly account: Account }> {
-  const { stateKey, chip, account } = await hardware.openGuest(await hardware.createGuestIdentity(name), name);
+  const { stateKey, chip, account } = await hardware.openGuest(await hardware.createGuestKeys(name), name);
   const keys = new KeyManagement({
     hardware: new HardwareEngine(chip, silent),
     software: new SoftwareEngine(),

@@ -57,7 +57,7 @@ export async function flushAll(...executes: readonly Execute[]): Promise<void> {
   for (const execute of executes) for (let i = 0; i < 4; i++) await execute(frame(FlushContext, { flushHandle: FIRST + i }));
 }
 
-/** A policy session that authorises one Duplicate. */
+/** A policy session that authorizes one Duplicate. */
 export async function duplicateSession(execute: Execute, authHash: typeof SHA256 | typeof SHA384 = SHA256): Promise<TPMS_AUTH_COMMAND[]> {
   const handles = { tpmKey: TPM_RH.NULL, bind: TPM_RH.NULL };
   const start = {

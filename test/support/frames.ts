@@ -16,12 +16,12 @@ export type Values = Readonly<Record<string, unknown>>;
 /** An empty buffer. */
 export const none = Buffer.alloc(0);
 
-/** A password authorisation. */
+/** A password authorization. */
 export function password(auth: Buffer | string = none): TPMS_AUTH_COMMAND {
   return { sessionHandle: TPM_RS.PW, nonce: none, sessionAttributes: 0, hmac: Buffer.from(auth) };
 }
 
-/** One empty password for every handle that needs an authorisation. */
+/** One empty password for every handle that needs an authorization. */
 export function emptyPasswords(command: AnyCommand): TPMS_AUTH_COMMAND[] {
   return command.handleList.filter(([, { role }]) => role !== undefined).map(() => password());
 }

@@ -1,11 +1,11 @@
-// The plainest TPM client there is: frames built by hand, password authorisation. What the tests compare our own code with must not be
+// The plainest TPM client there is: frames built by hand, password authorization. What the tests compare our own code with must not be
 // built with it.
 import net from 'node:net';
 import { TPM_RS } from '../../src/tpm/constants/index.js';
 import { TPM_RC } from '../../src/tpm/response-code.js';
 import type { Endpoint } from './swtpm.js';
 
-/** A command: `sessions` is the authorisation area, or a number of password sessions with empty passwords. */
+/** A command: `sessions` is the authorization area, or a number of password sessions with empty passwords. */
 export interface RawCommand {
   readonly code: number;
   readonly handles?: readonly number[];
@@ -20,7 +20,7 @@ export interface RawResponse {
   readonly code: number;
   readonly handle: number;
   readonly parameters: Buffer;
-  /** The authorisation area. */
+  /** The authorization area. */
   readonly sessions: Buffer;
 }
 
@@ -91,22 +91,22 @@ export class RawTpm {
     returnsHandle = false,
   }: RawCommand): Promise<RawResponse> {
     const area = typeof sessions === 'number' ? Buffer.concat(Array.from({ length: sessions }, () => passwordSession)) : sessions;
-    const authorised = area.length > 0;
-    const body = [u32(code), ...handles.map(u32), ...(authorised ? [u32(area.length), area] : []), parameters];
+    const authorized = area.length > 0;
+    const body = [u32(code), ...handles.map(u32), ...(authorized ? [u32(area.length), area] : []), parameters];
     const size = 6 + body.reduce((sum, part) => sum + part.length, 0);
     const answer = new Promise<Buffer>((resolve) => (this.waiter = resolve));
-    this.socket.write(Buffer.concat([u16(authorised ? 0x8002 : 0x8001), u32(size), ...body]));
-    return split(await answer, authorised, returnsHandle);
+    this.socket.write(Buffer.concat([u16(authorized ? 0x8002 : 0x8001), u32(size), ...body]));
+    return split(await answer, authorized, returnsHandle);
   }
 }
 
-function split(frame: Buffer, authorised: boolean, returnsHandle: boolean): RawResponse {
+function split(frame: Buffer, authorized: boolean, returnsHandle: boolean): RawResponse {
   const code = frame.readUInt32BE(6);
   const none = Buffer.alloc(0);
   if (code !== 0) return { code, handle: 0, parameters: none, sessions: none };
   const handle = returnsHandle ? frame.readUInt32BE(10) : 0;
   const start = returnsHandle ? 14 : 10;
-  if (!authorised) return { code, handle, parameters: frame.subarray(start), sessions: none };
+  if (!authorized) return { code, handle, parameters: frame.subarray(start), sessions: none };
   const size = frame.readUInt32BE(start);
   const end = start + 4 + size;
   return { code, handle, parameters: frame.subarray(start + 4, end), sessions: frame.subarray(end) };

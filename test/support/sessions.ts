@@ -66,9 +66,9 @@ export class ClientSession {
 
 /** How one session is used in one command. */
 export interface SessionUse {
-  /** Undefined for a password authorisation. */
+  /** Undefined for a password authorization. */
   readonly session?: ClientSession;
-  /** authValue of the entity that it authorises; the password. */
+  /** authValue of the entity that it authorizes; the password. */
   readonly auth?: Buffer | string;
   /** authValue of the entity after the command, if that is another. */
   readonly newAuth?: Buffer | string;
@@ -231,5 +231,5 @@ function checkAnswer(
 
 /** A password as a use, for commands where another session is beside it. */
 export const passwordUse = (auth: Buffer | string = none): SessionUse => ({ auth });
-/** The handle that password authorisations have. */
+/** The handle that password authorizations have. */
 export const PASSWORD_HANDLE = TPM_RS.PW;

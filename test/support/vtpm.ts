@@ -1,9 +1,9 @@
 // A vTPM for tests: no chip, no store; all keys are software keys.
 import { randomBytes } from 'node:crypto';
-import { Account } from '../../src/hardware/account.js';
+import { Account } from '../../src/hardware/turns/usage.js';
 import { KeyManagement } from '../../src/keys/key-management.js';
 import { SoftwareEngine } from '../../src/keys/software.js';
-import type { GuestProviders } from '../../src/properties/guest-providers.js';
+import type { GuestProviders } from '../../src/properties/provider-set/guest-providers.js';
 import type { GuestRecords, RecordChanges } from '../../src/store/guest-records.js';
 import type { VolatileJournal } from '../../src/store/volatile-journal.js';
 import { TPM_SU } from '../../src/tpm/constants/index.js';

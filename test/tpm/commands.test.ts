@@ -50,15 +50,15 @@ class Connection {
   }
 }
 
-/** A frame; with the empty password for each handle that needs authorisation. */
+/** A frame; with the empty password for each handle that needs authorization. */
 function frame(of: Command, handles: Buffer, parameters: Buffer): Buffer {
-  const authorised = of.handleList.filter(([, field]) => field.role !== undefined).length;
-  const area = Buffer.concat(Array.from({ length: authorised }, () => PASSWORD));
+  const authorized = of.handleList.filter(([, field]) => field.role !== undefined).length;
+  const area = Buffer.concat(Array.from({ length: authorized }, () => PASSWORD));
   const size = Buffer.alloc(4);
   size.writeUInt32BE(area.length);
-  const body = Buffer.concat(authorised > 0 ? [handles, size, area, parameters] : [handles, parameters]);
+  const body = Buffer.concat(authorized > 0 ? [handles, size, area, parameters] : [handles, parameters]);
   const header = Buffer.alloc(HEADER_BYTES);
-  header.writeUInt16BE(authorised > 0 ? TPM_ST.SESSIONS : TPM_ST.NO_SESSIONS, 0);
+  header.writeUInt16BE(authorized > 0 ? TPM_ST.SESSIONS : TPM_ST.NO_SESSIONS, 0);
   header.writeUInt32BE(HEADER_BYTES + body.length, 2);
   header.writeUInt32BE(of.code, 6);
   return Buffer.concat([header, body]);

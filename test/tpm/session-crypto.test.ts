@@ -143,13 +143,13 @@ describe('sessions with a real TPM', () => {
     });
   }
 
-  it('bound to a hierarchy, whose authorisation value has trailing zeros', async () => {
+  it('bound to a hierarchy, whose authorization value has trailing zeros', async () => {
     const auth = Buffer.from('706173730000', 'hex');
     await tpm.run({ code: TPM_CC.HierarchyChangeAuth, handles: [TPM_RH.PLATFORM], sessions: 1, parameters: sizedBytes(auth) });
     const cipher = symmetric[0] ?? assert.fail();
     const session = await startSession(TPM_RH.NULL, TPM_RH.PLATFORM, trimAuth(auth), unsalted, cipher, TPM_ALG.SHA256);
     const attributes = TPMA_SESSION.continueSession | TPMA_SESSION.decrypt;
-    // The session is bound to the entity it authorises, so its HMAC key leaves the authorisation value out.
+    // The session is bound to the entity it authorizes, so its HMAC key leaves the authorization value out.
     const reset = sizedBytes(Buffer.alloc(0));
     await assert.rejects(session.run(tpm, TPM_CC.HierarchyChangeAuth, [TPM_RH.PLATFORM], trimAuth(auth), reset, 1), /response 0x9a2/);
     const empty = Buffer.alloc(0);

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd, recvWithFds, sendWithFds, socketPair } from '../../src/native/index.js';
-import { LINE_GAP_MS } from '../../src/transport/resync.js';
-import { RunningDaemon } from '../daemon/running-daemon.js';
+import { LINE_GAP_MS } from '../../src/transport/line/resync.js';
+import { RunningDaemon } from '../support/running-daemon.js';
 import { Pty } from '../support/pty.js';
 import { Peer } from './peer.js';
 

@@ -1,5 +1,5 @@
 // What a transport gets of a guest, for tests of a transport alone.
-import { ControlTurn } from '../../src/transport/control-turn.js';
+import { ControlLock } from '../../src/transport/control/lock.js';
 import { DEFAULT_LIMITS, type GuestLink, type Rejection, type TransportLimits } from '../../src/transport/guest-link.js';
 import type { GuestTpm } from '../../src/vtpm/guest-tpm.js';
 
@@ -18,7 +18,7 @@ export function testLink(tpm: GuestTpm, limits: Partial<TransportLimits> = {}): 
     limits: { ...DEFAULT_LIMITS, ...limits },
     locality: 0,
     incoming: false,
-    turn: new ControlTurn(),
+    turn: new ControlLock(),
     remember: () => undefined,
     rejections,
     defects,

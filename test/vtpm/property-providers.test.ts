@@ -9,11 +9,11 @@ import { PCR_Event, PCR_Extend, PCR_Read, PCR_Reset, Shutdown, Startup } from '.
 import { TPM_ALG, TPM_SU } from '../../src/tpm/constants/index.js';
 import { hash } from '../../src/tpm/hash.js';
 import { TPM_RC } from '../../src/tpm/response-code.js';
-import type { Catalog } from '../../src/properties/catalog.js';
-import type { GuestProviders } from '../../src/properties/guest-providers.js';
-import { exportLog, foldLog } from '../../src/properties/log-export.js';
-import { PropertySet } from '../../src/properties/property-set.js';
-import { fixedValue } from '../../src/properties/provider.js';
+import type { Catalog } from '../../src/statements/catalog.js';
+import type { GuestProviders } from '../../src/properties/provider-set/guest-providers.js';
+import { exportLog, foldLog } from '../../src/properties/measurement-log/export.js';
+import { PropertySet } from '../../src/statements/property-set.js';
+import { fixedValue } from '../../src/properties/providers/provider.js';
 import { VolatileJournal } from '../../src/store/volatile-journal.js';
 import { catalogOf, digestOf, providersOf, statement } from '../properties/fixture.js';
 import { codeOf, frame, run } from '../support/frames.js';

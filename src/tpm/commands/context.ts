@@ -19,7 +19,7 @@ export const ContextLoad = command(TPM_CC.ContextLoad, 'ContextLoad', {
   paddedBelow: CONTEXT_OVERHEAD,
 });
 
-/** The handle is a parameter, so a session can be named that does not authorise anything. */
+/** The handle is a parameter, so a session can be named that does not authorize anything. */
 export const FlushContext = command(TPM_CC.FlushContext, 'FlushContext', {
   section: '28.4',
   in: { flushHandle: TPMI_DH_CONTEXT },

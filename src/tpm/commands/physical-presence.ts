@@ -2,7 +2,7 @@
 import { TPM_CC } from '../constants/index.js';
 
 /**
- * Commands that `PP_Commands` may add to those that need physical presence when they are authorised by the platform.
+ * Commands that `PP_Commands` may add to those that need physical presence when they are authorized by the platform.
  * `PP_Commands` itself always needs it and is not among them.
  */
 export const PHYSICAL_PRESENCE_COMMANDS: ReadonlySet<number> = new Set([

@@ -36,7 +36,7 @@ export const TPM_RH = {
   ACT_F: 0x4000011f,
 } as const;
 
-/** The session handle of a password authorisation (Part 2, 7.4). */
+/** The session handle of a password authorization (Part 2, 7.4). */
 export const TPM_RS = { PW: 0x40000009 } as const;
 
 /** First and last handle of a range, both included. */

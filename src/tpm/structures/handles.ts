@@ -24,14 +24,14 @@ export const TPMI_DH_PARENT_PLUS = handle([TRANSIENT, PERSISTENT], [TPM_RH.OWNER
 export const TPMI_DH_PERSISTENT = handle([PERSISTENT]);
 
 const ENTITIES = [TPM_RH.OWNER, TPM_RH.ENDORSEMENT, TPM_RH.PLATFORM, TPM_RH.LOCKOUT] as const;
-/** Whatever has an authorisation value. */
+/** Whatever has an authorization value. */
 export const TPMI_DH_ENTITY = handle([TRANSIENT, PERSISTENT, NV_INDEX, PCR, AUTH], ENTITIES);
 export const TPMI_DH_ENTITY_PLUS = handle([TRANSIENT, PERSISTENT, NV_INDEX, PCR, AUTH], [...ENTITIES, TPM_RH.NULL]);
 /** A PCR. */
 export const TPMI_DH_PCR = handle([PCR]);
 export const TPMI_DH_PCR_PLUS = handle([PCR], [TPM_RH.NULL]);
 
-/** A session in an authorisation area. */
+/** A session in an authorization area. */
 export const TPMI_SH_AUTH_SESSION = handle([HMAC_SESSION, POLICY_SESSION]);
 /** As {@link TPMI_SH_AUTH_SESSION}, or a password. */
 export const TPMI_SH_AUTH_SESSION_PLUS = handle([HMAC_SESSION, POLICY_SESSION], [TPM_RS.PW]);
@@ -51,7 +51,7 @@ export const TPMI_RH_HIERARCHY_PLUS = handle([], [TPM_RH.OWNER, TPM_RH.PLATFORM,
 /** What `HierarchyControl` enables and disables. */
 export const TPMI_RH_ENABLES = handle([], [TPM_RH.OWNER, TPM_RH.PLATFORM, TPM_RH.ENDORSEMENT, TPM_RH.PLATFORM_NV]);
 export const TPMI_RH_ENABLES_PLUS = handle([], [TPM_RH.OWNER, TPM_RH.PLATFORM, TPM_RH.ENDORSEMENT, TPM_RH.PLATFORM_NV, TPM_RH.NULL]);
-/** A hierarchy with an authorisation value, lockout included. */
+/** A hierarchy with an authorization value, lockout included. */
 export const TPMI_RH_HIERARCHY_AUTH = handle([], [TPM_RH.OWNER, TPM_RH.PLATFORM, TPM_RH.ENDORSEMENT, TPM_RH.LOCKOUT]);
 /** Whatever has a policy of its own: a hierarchy, lockout or a countdown timer. */
 export const TPMI_RH_HIERARCHY_POLICY = handle([ACT], [TPM_RH.OWNER, TPM_RH.PLATFORM, TPM_RH.ENDORSEMENT, TPM_RH.LOCKOUT]);
@@ -64,7 +64,7 @@ export const TPMI_RH_ENDORSEMENT_PLUS = handle([], [TPM_RH.ENDORSEMENT, TPM_RH.N
 export const TPMI_RH_PROVISION = handle([], [TPM_RH.OWNER, TPM_RH.PLATFORM]);
 /** Who clears: lockout or platform. */
 export const TPMI_RH_CLEAR = handle([], [TPM_RH.LOCKOUT, TPM_RH.PLATFORM]);
-/** Who authorises the use of an NV index: owner, platform or the index itself. */
+/** Who authorizes the use of an NV index: owner, platform or the index itself. */
 export const TPMI_RH_NV_AUTH = handle([NV_INDEX], [TPM_RH.OWNER, TPM_RH.PLATFORM]);
 export const TPMI_RH_LOCKOUT = handle([], [TPM_RH.LOCKOUT]);
 /** An NV index. */

@@ -22,7 +22,7 @@ export const TPMT_TK_VERIFIED = struct({
 });
 export type TPMT_TK_VERIFIED = Infer<typeof TPMT_TK_VERIFIED>;
 
-/** An authorisation was given by `PolicySigned` or `PolicySecret` (Part 2, 10.7.5). */
+/** An authorization was given by `PolicySigned` or `PolicySecret` (Part 2, 10.7.5). */
 export const TPMT_TK_AUTH = struct({
   tag: oneOf(TPM_ST_FIELD, [TPM_ST.AUTH_SIGNED, TPM_ST.AUTH_SECRET], TPM_RC.TAG),
   hierarchy: TPMI_RH_HIERARCHY_PLUS,

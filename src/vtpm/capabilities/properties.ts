@@ -22,7 +22,7 @@ import {
   TPMA_STARTUP_CLEAR,
 } from '../../tpm/constants/index.js';
 import type { TPMS_TAGGED_PROPERTY } from '../../tpm/structures/index.js';
-import { FIRMWARE_VERSION, MANUFACTURER, VENDOR_STRING, VENDOR_TPM_TYPE } from '../identity.js';
+import { FIRMWARE_VERSION, MANUFACTURER, VENDOR_STRING, VENDOR_TPM_TYPE } from '../vendor.js';
 import { CLOCK_UPDATE_MS } from '../state/clock.js';
 import { COMMIT_WINDOW } from '../state/commits.js';
 import { ORDERLY_COUNT } from '../state/nv.js';

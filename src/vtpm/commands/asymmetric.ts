@@ -5,11 +5,11 @@ import { rsaEncrypt } from '../../crypto/encrypt.js';
 import { TPM_ALG, TPMA_OBJECT } from '../../tpm/constants/index.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { TPMT_RSA_DECRYPT_PLUS, TPMT_RSA_SCHEME_PLUS } from '../../tpm/structures/index.js';
-import { curveParameters } from '../curve-parameters.js';
+import { curveParameters } from '../objects/curve-parameters.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { hasAttribute, privatePartOf, type TpmObject } from '../state/objects.js';
-import { exchange } from '../two-phase-exchange.js';
+import { exchange } from '../objects/two-phase-exchange.js';
 
 /** A label must end with a zero byte, if there is one. */
 function requireLabel(call: Call, label: Buffer): void {

@@ -3,13 +3,13 @@ import { TPM_RH, TPM_ST } from '../../tpm/constants/index.js';
 import { isProviderExtraData } from '../../tpm/provider-quote.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { TPML_PCR_SELECTION, TPMT_SIG_SCHEME_PLUS, TPMT_SIGNATURE_PLUS } from '../../tpm/structures/index.js';
-import { attest, clockInfo } from '../attestation.js';
+import { attest, clockInfo } from '../signing/attestation.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { FIRMWARE_VERSION } from '../identity.js';
-import { requireSigner, schemeHash } from '../signing.js';
+import { FIRMWARE_VERSION } from '../vendor.js';
+import { requireSigner, schemeHash } from '../signing/signing.js';
 import { TPM_ALG } from '../../tpm/constants/index.js';
-import { creationTicket, isTicketValid } from '../tickets.js';
+import { creationTicket, isTicketValid } from '../signing/tickets.js';
 import type { Tpm } from '../tpm.js';
 
 const nothing = Buffer.alloc(0);

@@ -1,7 +1,7 @@
 // TPM 2.0 Library Part 3, 29: clocks and timers.
 import type { ClockRateAdjust, ClockSet, ReadClock } from '../../tpm/commands/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
-import { clockInfo } from '../attestation.js';
+import { clockInfo } from '../signing/attestation.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
 
 /** The latest time that Clock can be set to. */

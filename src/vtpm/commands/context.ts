@@ -4,7 +4,7 @@ import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { decode, type Schema } from '../../tpm/schema.js';
 import type { TPMS_CONTEXT } from '../../tpm/structures/index.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { openContext, sealContext } from '../saved-context.js';
+import { openContext, sealContext } from '../objects/saved-context.js';
 import { Sequence } from '../sequences/sequence.js';
 import type { LoadedObject, TpmObject } from '../state/objects.js';
 import type { Session } from '../state/sessions.js';

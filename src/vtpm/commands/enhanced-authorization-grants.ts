@@ -1,4 +1,4 @@
-// TPM 2.0 Library Part 3, 23.3 to 23.6, 23.16 and 23.22: assertions that somebody has authorised something.
+// TPM 2.0 Library Part 3, 23.3 to 23.6, 23.16 and 23.22: assertions that somebody has authorized something.
 import { timingSafeEqual } from 'node:crypto';
 import { nvType, TPM_ALG, TPM_CC, TPM_NT, TPM_ST } from '../../tpm/constants/index.js';
 import { digestSize, hash, isHashAlg } from '../../tpm/hash.js';
@@ -8,8 +8,8 @@ import { TPMT_HA, type TPMT_SIGNATURE } from '../../tpm/structures/index.js';
 import { Reader } from '../../tpm/wire.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { entityHierarchy, entityName } from '../entity.js';
-import { checkReadAccess } from '../nv-access.js';
+import { entityHierarchy, entityName } from '../dispatch/entity.js';
+import { checkReadAccess } from '../dispatch/nv-access.js';
 import { clearPolicyDigest, extendPolicy, updatePolicy } from '../policy/policy-update.js';
 import {
   authorizationTimeout,
@@ -20,7 +20,7 @@ import {
   parseTimeout,
   recordAuthorization,
 } from '../policy/signed-authorization.js';
-import { authTicket, isTicketValid, verifiedTicket } from '../tickets.js';
+import { authTicket, isTicketValid, verifiedTicket } from '../signing/tickets.js';
 import { validateSignature } from './signing.js';
 
 /** Bytes of the algorithm at the beginning of a Name. */
@@ -33,7 +33,7 @@ function signedHash({ sigAlg, signature }: TPMT_SIGNATURE): number {
   return signature.hash;
 }
 
-/** Checks a key's signature of what it authorises. Codes of {@link validateSignature}, at `auth`. */
+/** Checks a key's signature of what it authorizes. Codes of {@link validateSignature}, at `auth`. */
 async function checkSignedAuthorization(call: Call, auth: TPMT_SIGNATURE, ...parts: readonly Buffer[]): Promise<void> {
   await call.atAsync('auth', async () => {
     const digest = hash(signedHash(auth), ...parts);

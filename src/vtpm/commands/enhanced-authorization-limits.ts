@@ -1,4 +1,4 @@
-// TPM 2.0 Library Part 3, 23.8, 23.11 to 23.15, 23.17, 23.18 and 23.21: assertions about the command that the session is to authorise.
+// TPM 2.0 Library Part 3, 23.8, 23.11 to 23.15, 23.17, 23.18 and 23.21: assertions about the command that the session is to authorize.
 import { TPM_CC } from '../../tpm/constants/index.js';
 import { hash } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';

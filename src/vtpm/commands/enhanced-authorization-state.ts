@@ -5,7 +5,7 @@ import { encode } from '../../tpm/schema.js';
 import { TPML_PCR_SELECTION, TPMS_TIME_INFO, NO, YES } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { checkReadAccess } from '../nv-access.js';
+import { checkReadAccess } from '../dispatch/nv-access.js';
 import { conditionDigest, isConditionMet, operandAt } from '../policy/condition.js';
 import { extendPolicy } from '../policy/policy-update.js';
 import type { Tpm } from '../tpm.js';

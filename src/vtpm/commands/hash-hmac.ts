@@ -19,8 +19,8 @@ import type { Call } from '../dispatch/call.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
 import { Sequence } from '../sequences/sequence.js';
 import { hasAttribute, type TpmObject } from '../state/objects.js';
-import { hashCheckTicket } from '../tickets.js';
-import { withSecret } from '../with-secret.js';
+import { hashCheckTicket } from '../signing/tickets.js';
+import { withSecret } from '../objects/with-secret.js';
 import { extendPcr, requireExtendAllowed } from './integrity.js';
 
 /** Whether data with this beginning is none that only the TPM can have made; less than four bytes do not tell. */
@@ -54,7 +54,7 @@ function ownMacScheme(call: Call, { publicArea }: TpmObject): number {
   }
 }
 
-/** The MAC key that a handle stands for, and the scheme that it and the caller agree on. It was authorised, so its private part is there. */
+/** The MAC key that a handle stands for, and the scheme that it and the caller agree on. It was authorized, so its private part is there. */
 function requireMacKey(call: Call, wanted: number): MacKey {
   const entity = call.entity('handle');
   if (entity.kind !== 'object') throw call.error(TPM_RC.TYPE, 'handle');

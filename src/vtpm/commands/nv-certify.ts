@@ -3,10 +3,10 @@ import type { NV_Certify } from '../../tpm/commands/index.js';
 import { MAX_NV_BUFFER_SIZE, TPM_ALG, TPM_ST } from '../../tpm/constants/index.js';
 import { hash } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';
-import { attest } from '../attestation.js';
+import { attest } from '../signing/attestation.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
-import { checkReadAccess } from '../nv-access.js';
-import { requireSigner, schemeHash } from '../signing.js';
+import { checkReadAccess } from '../dispatch/nv-access.js';
+import { requireSigner, schemeHash } from '../signing/signing.js';
 
 /** 31.16: size and offset of 0 ask for a digest of all the data; there is none without a scheme. */
 const nvCertify: Handler<typeof NV_Certify> = async (tpm, { authHandle, qualifyingData, inScheme, size, offset }, call) => {

@@ -4,7 +4,7 @@ import { hash } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { checkReadAccess, checkWriteAccess } from '../nv-access.js';
+import { checkReadAccess, checkWriteAccess } from '../dispatch/nv-access.js';
 import { nvHas, type NvIndex } from '../state/nv.js';
 import type { Tpm } from '../tpm.js';
 

@@ -2,7 +2,7 @@
 import { TPMA_NV } from '../../tpm/constants/index.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { checkReadAccess, checkWriteAccess } from '../nv-access.js';
+import { checkReadAccess, checkWriteAccess } from '../dispatch/nv-access.js';
 import { nvHas } from '../state/nv.js';
 
 /** The code that `check` throws, undefined if it does not. */

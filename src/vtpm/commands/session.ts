@@ -8,7 +8,7 @@ import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { sessionKey } from '../../tpm/session-crypto.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { bindValue, entityAuth, type Entity, isDaExempt } from '../entity.js';
+import { bindValue, entityAuth, type Entity, isDaExempt } from '../dispatch/entity.js';
 import { isPin } from '../state/nv.js';
 import { hasAttribute } from '../state/objects.js';
 import { freshPolicy, resetPolicy, type Session } from '../state/sessions.js';
@@ -21,7 +21,7 @@ const WARNING = 0x900;
 
 type StartRequest = Request<typeof StartAuthSession>;
 
-/** The salt, empty without a key. The caller zeroises it. */
+/** The salt, empty without a key. The caller zeroizes it. */
 async function openSalt({ tpmKey, encryptedSalt, nonceCaller }: StartRequest, call: Call): Promise<Buffer> {
   if (tpmKey === TPM_RH.NULL) {
     if (encryptedSalt.length > 0) throw call.error(TPM_RC.VALUE, 'encryptedSalt');

@@ -10,7 +10,7 @@ import type { Call } from '../dispatch/call.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
 import { hasAttribute } from '../state/objects.js';
 import type { Tpm } from '../tpm.js';
-import { withSecret } from '../with-secret.js';
+import { withSecret } from '../objects/with-secret.js';
 import type { PrivatePart } from '../../keys/engine.js';
 
 type CryptRequest = Request<typeof EncryptDecrypt>;

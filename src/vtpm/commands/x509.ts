@@ -17,9 +17,9 @@ import { hash } from '../../tpm/hash.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
-import { requireSigner, schemeHash, signDigest } from '../signing.js';
+import { requireSigner, schemeHash, signDigest } from '../signing/signing.js';
 import { hasAttribute, type TpmObject } from '../state/objects.js';
-import { signatureAlgorithm, subjectPublicKeyInfo } from '../x509-algorithms.js';
+import { signatureAlgorithm, subjectPublicKeyInfo } from '../signing/x509-algorithms.js';
 
 const EXTENSIONS = DER_TAG.CONTEXT + 3;
 const KEY_USAGE = objectIdentifier('2.5.29.15');

@@ -1,4 +1,4 @@
-// TPM 2.0 Library Part 1, 19: authorisations and session processing of a command.
+// TPM 2.0 Library Part 1, 19: authorizations and session processing of a command.
 import { timingSafeEqual } from 'node:crypto';
 import type { Command } from '../../tpm/command.js';
 import { MAX_SESSION_NUM, TPM_ALG, TPM_RH, TPM_RS, TPMA_SESSION } from '../../tpm/constants/index.js';
@@ -15,13 +15,13 @@ import {
   isPolicyAvailable,
   needsPolicySession,
   notePinUse,
-} from '../entity.js';
+} from './entity.js';
 import { physicalPresenceCommands } from '../physical-presence.js';
 import type { Session } from '../state/sessions.js';
 import type { Tpm } from '../tpm.js';
 import { checkPolicy } from './policy-check.js';
 
-/** One session of a command's authorisation area. */
+/** One session of a command's authorization area. */
 export interface SessionUse {
   /** Undefined for a password. */
   readonly session: Session | undefined;
@@ -31,7 +31,7 @@ export interface SessionUse {
   attributes: number;
   /** Password or HMAC. */
   readonly auth: Buffer;
-  /** What the session authorises; undefined if it serves audit or encryption only. */
+  /** What the session authorizes; undefined if it serves audit or encryption only. */
   entity: Entity | undefined;
   /** The entity's authValue is part of the HMAC key. */
   includeAuth: boolean;
@@ -57,7 +57,7 @@ const has = (use: { readonly attributes: number }, mask: number): boolean => (us
 const nonPasswordAttributes =
   TPMA_SESSION.encrypt | TPMA_SESSION.decrypt | TPMA_SESSION.audit | TPMA_SESSION.auditExclusive | TPMA_SESSION.auditReset;
 
-/** Reads the sessions of the authorisation area. Errors carry the session's number. */
+/** Reads the sessions of the authorization area. Errors carry the session's number. */
 export function parseSessions(tpm: Tpm, command: Command, area: Buffer): SessionUse[] {
   const reader = new Reader(area);
   const uses: SessionUse[] = [];
@@ -105,7 +105,7 @@ function checkAuditUse(tpm: Tpm, session: Session, use: SessionUse, earlier: rea
     throw new TpmError(TPM_RC.EXCLUSIVE);
 }
 
-/** Gives each session the handle that it authorises. `TPM_RC_AUTH_MISSING` if there are fewer sessions than needed. */
+/** Gives each session the handle that it authorizes. `TPM_RC_AUTH_MISSING` if there are fewer sessions than needed. */
 export function associate(command: Command, entities: readonly Entity[], uses: readonly SessionUse[]): void {
   command.handleList.forEach(([, { role }], i) => {
     if (role === undefined) return;
@@ -238,7 +238,7 @@ export function decryptParameters(tpm: Tpm, call: AuthorizedCommand): Buffer {
   return clear;
 }
 
-/** `sessionKey || authValue` of whatever the session authorises, bound or not (Part 1, 21.2). */
+/** `sessionKey || authValue` of whatever the session authorizes, bound or not (Part 1, 21.2). */
 export function cipherKey(tpm: Tpm, use: SessionUse, session: Session): Buffer {
   return Buffer.concat([session.sessionKey, use.entity === undefined ? Buffer.alloc(0) : entityAuth(tpm, use.entity)]);
 }
@@ -249,7 +249,7 @@ export function parameterCipher(session: Session): { algorithm: number; keyBits:
   return { algorithm, keyBits: keyBits ?? 0 };
 }
 
-/** What a command without an authorisation area has. `TPM_RC_AUTH_MISSING` if it needs one. */
+/** What a command without an authorization area has. `TPM_RC_AUTH_MISSING` if it needs one. */
 export function requireNoAuthorization(command: Command): void {
   if (command.handleList.some(([, { role }]) => role !== undefined)) throw new TpmError(TPM_RC.AUTH_MISSING);
 }

@@ -1,6 +1,6 @@
 import type { Command } from '../../tpm/command.js';
 import { atHandle, atParameter, TPM_RC, TpmError } from '../../tpm/response-code.js';
-import type { Entity } from '../entity.js';
+import type { Entity } from './entity.js';
 import type { Sequence } from '../sequences/sequence.js';
 import type { Hierarchy } from '../state/hierarchies.js';
 import type { NvIndex } from '../state/nv.js';

@@ -3,9 +3,9 @@ import { atHandle, TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { type Command, decodeHandles, decodeParameters, encodeParameters } from '../../tpm/command.js';
 import { TPM_CC, TPM_ST } from '../../tpm/constants/index.js';
 import { Reader } from '../../tpm/wire.js';
-import { type Entity, entityName, resolveEntity } from '../entity.js';
+import { type Entity, entityName, resolveEntity } from './entity.js';
 import { MAX_COMMAND_SIZE } from '../guest-tpm.js';
-import { takeVolatile } from '../snapshot.js';
+import { takeVolatile } from '../persistence/snapshot.js';
 import { NotDurable } from '../state/durable.js';
 import type { Tpm } from '../tpm.js';
 import {
@@ -22,7 +22,7 @@ import type { AnyHandler, ServedCommands } from './handler.js';
 import { errorResponse, successResponse } from './response.js';
 
 const HEADER_SIZE = 10;
-/** The smallest authorisation: handle, empty nonce, attributes, empty HMAC. */
+/** The smallest authorization: handle, empty nonce, attributes, empty HMAC. */
 const MIN_AUTH_SIZE = 9;
 
 /**

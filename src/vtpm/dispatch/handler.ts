@@ -7,7 +7,7 @@ import type { Call } from './call.js';
 export type Result<C> = keyof Response<C> extends never ? void : Response<C>;
 
 /**
- * Does what is special to one command. By then handles are resolved, the command is authorised and its parameters decoded.
+ * Does what is special to one command. By then handles are resolved, the command is authorized and its parameters decoded.
  * It throws a `TpmError`, placed with {@link Call.error} or {@link Call.at}, before it changes anything.
  */
 export type Handler<C> = (tpm: Tpm, request: Request<C>, call: Call) => Result<C> | Promise<Result<C>>;

@@ -4,14 +4,14 @@ import type { AuthRole } from '../../tpm/command.js';
 import { TPM_CC, TPMA_NV } from '../../tpm/constants/index.js';
 import { hash } from '../../tpm/hash.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
-import { entityPolicy, type Entity } from '../entity.js';
+import { entityPolicy, type Entity } from './entity.js';
 import { nvHas } from '../state/nv.js';
 import type { PolicyState, Session } from '../state/sessions.js';
 import type { Tpm } from '../tpm.js';
 import type { AuthorizedCommand } from './authorization.js';
 
 /**
- * Checks that the policy session authorises this command for the entity. `TPM_RC_PCR_CHANGED`, `TPM_RC_POLICY_FAIL`,
+ * Checks that the policy session authorizes this command for the entity. `TPM_RC_PCR_CHANGED`, `TPM_RC_POLICY_FAIL`,
  * `TPM_RC_EXPIRED`, `TPM_RC_POLICY_CC`, `TPM_RC_LOCALITY`, `TPM_RC_PP`, `TPM_RC_MODE`, bare.
  */
 export function checkPolicy(tpm: Tpm, call: AuthorizedCommand, session: Session, entity: Entity, role: AuthRole): void {

@@ -4,9 +4,9 @@ import { hash } from '../../tpm/hash.js';
 import { nameOfHandle } from '../../tpm/name.js';
 import { encode } from '../../tpm/schema.js';
 import { TPMS_CREATION_DATA, type TPML_PCR_SELECTION, type TPMT_TK_CREATION } from '../../tpm/structures/index.js';
-import type { Entity } from '../entity.js';
+import type { Entity } from '../dispatch/entity.js';
 import type { TpmObject } from '../state/objects.js';
-import { creationTicket } from '../tickets.js';
+import { creationTicket } from '../signing/tickets.js';
 import type { Tpm } from '../tpm.js';
 
 /** The circumstances in which an object was created, as Create and CreatePrimary return them. */

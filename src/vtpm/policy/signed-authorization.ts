@@ -5,7 +5,7 @@ import { TPM_RC } from '../../tpm/response-code.js';
 import type { TPMT_TK_AUTH } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
 import type { Session } from '../state/sessions.js';
-import { authTicket } from '../tickets.js';
+import { authTicket } from '../signing/tickets.js';
 import type { Tpm } from '../tpm.js';
 import { updatePolicy } from './policy-update.js';
 
@@ -17,8 +17,8 @@ const EXPIRES_ON_RESET = 1n << 63n;
 const TIMEOUT_SIZE = 8;
 
 /**
- * When an authorisation ends: Time in milliseconds, 0n for never. `expiration` is in seconds; negative asks for a ticket besides. It counts
- * from the start of the session if the authorisation is bound to the session by its nonce, from the power-on otherwise.
+ * When an authorization ends: Time in milliseconds, 0n for never. `expiration` is in seconds; negative asks for a ticket besides. It counts
+ * from the start of the session if the authorization is bound to the session by its nonce, from the power-on otherwise.
  */
 export function authorizationTimeout(tpm: Tpm, session: Session, expiration: number, nonceTPM: Buffer): bigint {
   if (expiration === 0) return 0n;
@@ -26,7 +26,7 @@ export function authorizationTimeout(tpm: Tpm, session: Session, expiration: num
   return duration + (nonceTPM.length === 0 ? tpm.clock.time % MS_PER_SECOND : session.startTime);
 }
 
-/** What an authorisation says about itself. `nonceTPM` is undefined in a ticket. */
+/** What an authorization says about itself. `nonceTPM` is undefined in a ticket. */
 export interface AuthorizationParameters {
   readonly timeout: bigint;
   readonly cpHashA: Buffer;
@@ -35,7 +35,7 @@ export interface AuthorizationParameters {
   readonly expirationParameter: 'expiration' | 'timeout';
 }
 
-/** Whether the authorisation is for this session, now. `TPM_RC_NONCE`, `TPM_RC_EXPIRED`, `TPM_RC_SIZE` at their parameters; `TPM_RC_CPHASH`. */
+/** Whether the authorization is for this session, now. `TPM_RC_NONCE`, `TPM_RC_EXPIRED`, `TPM_RC_SIZE` at their parameters; `TPM_RC_CPHASH`. */
 export function checkAuthorization(tpm: Tpm, session: Session, parameters: AuthorizationParameters, call: Call): void {
   const { timeout, cpHashA, nonceTPM, expirationParameter } = parameters;
   if (nonceTPM !== undefined && nonceTPM.length > 0 && !isSame(nonceTPM, session.nonceTPM)) throw call.error(TPM_RC.NONCE, 'nonceTPM');
@@ -48,7 +48,7 @@ export function checkAuthorization(tpm: Tpm, session: Session, parameters: Autho
   if (bound !== undefined && !isSame(bound.digest, cpHashA)) throw call.error(TPM_RC.CPHASH);
 }
 
-/** What the authorisation of an entity is about. */
+/** What the authorization of an entity is about. */
 export interface GrantedAuthorization {
   readonly tag: TPMT_TK_AUTH['tag'];
   readonly entityName: Buffer;
@@ -57,7 +57,7 @@ export interface GrantedAuthorization {
   readonly timeout: bigint;
 }
 
-/** Records a checked authorisation in the session: digest, cpHash, and the earliest timeout. */
+/** Records a checked authorization in the session: digest, cpHash, and the earliest timeout. */
 export function recordAuthorization(session: Session, { tag, entityName, policyRef, cpHashA, timeout }: GrantedAuthorization): void {
   const { policy } = session;
   updatePolicy(session, tag === TPM_ST.AUTH_SIGNED ? TPM_CC.PolicySigned : TPM_CC.PolicySecret, entityName, policyRef);
@@ -71,7 +71,7 @@ export interface IssuedTicket {
   readonly policyTicket: TPMT_TK_AUTH;
 }
 
-/** A ticket for an authorisation under a hierarchy. */
+/** A ticket for an authorization under a hierarchy. */
 export function issueTicket(tpm: Tpm, hierarchy: number, expiresOnReset: boolean, granted: GrantedAuthorization): IssuedTicket {
   const { tag, entityName, policyRef, cpHashA } = granted;
   const timeout = granted.timeout & ~EXPIRES_ON_RESET;

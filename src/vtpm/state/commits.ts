@@ -25,7 +25,7 @@ export class Commits {
   /** Commits that were not used yet, by their whole number. */
   private open = new Set<bigint>();
 
-  /** The ephemeral private key that the next {@link commit} will stand for, bound to the Name of a key if given. To be zeroised. */
+  /** The ephemeral private key that the next {@link commit} will stand for, bound to the Name of a key if given. To be zeroized. */
   upcoming(curve: Curve, name: Buffer = none): Buffer {
     return this.derive(this.next, curve, name);
   }

@@ -26,7 +26,7 @@ export type DictionaryAttackTimers = Infer<typeof dictionaryAttackTimers>;
 /** What a new TPM has, and TPM2_Clear brings back. */
 const initial = { failedTries: 0, maxTries: 3, recoveryTime: 1000, lockoutRecovery: 1000, lockoutAuthEnabled: true } as const;
 
-/** Counts authorisation failures of protected entities and says when to refuse. Times are in seconds, as in Part 3. */
+/** Counts authorization failures of protected entities and says when to refuse. Times are in seconds, as in Part 3. */
 export class DictionaryAttack {
   failedTries: number = initial.failedTries;
   maxTries: number = initial.maxTries;
@@ -88,7 +88,7 @@ export class DictionaryAttack {
 
   /**
    * Startup. lockoutAuth with a recovery time of 0 is enabled again. After a shutdown that was not orderly the timers begin at zero;
-   * and if an authorisation was checked before it, its failure may have gone unrecorded, so it counts as one.
+   * and if an authorization was checked before it, its failure may have gone unrecorded, so it counts as one.
    */
   startup(orderly: boolean, used: boolean): void {
     if (!orderly) {
@@ -134,14 +134,14 @@ export class DictionaryAttack {
     return !this.lockoutAuthEnabled;
   }
 
-  /** A failed authorisation with lockoutAuth. */
+  /** A failed authorization with lockoutAuth. */
   failLockoutAuth(): void {
     this.lockoutAuthEnabled = false;
     this.lockoutAt = this.clock.time;
     this.changed();
   }
 
-  /** A failed authorisation of a protected entity. */
+  /** A failed authorization of a protected entity. */
   failEntity(): void {
     this.selfHealAt = this.clock.time;
     if (this.recoveryTime === 0) return;

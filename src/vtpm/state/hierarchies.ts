@@ -7,7 +7,7 @@ import type { DurableState } from './durable.js';
 /** Bytes of a hierarchy's seed and of its proof. */
 const SECRET_SIZE = 64;
 
-/** One hierarchy, or the lockout "hierarchy", which has authorisations only. */
+/** One hierarchy, or the lockout "hierarchy", which has authorizations only. */
 export interface Hierarchy {
   readonly handle: number;
   /** Without trailing zeros. */
@@ -15,7 +15,7 @@ export interface Hierarchy {
   /** Hash algorithm of {@link policy}; TPM_ALG_NULL if there is none. */
   policyAlg: number;
   policy: Buffer;
-  /** The secret that primary keys are memoised under. */
+  /** The secret that primary keys are memoized under. */
   seed: Buffer;
   /** The secret that tickets and saved contexts are bound to. */
   proof: Buffer;
@@ -124,7 +124,7 @@ export class Hierarchies {
     hierarchy.proof = randomBytes(SECRET_SIZE);
   }
 
-  /** Startup(CLEAR): hierarchies are enabled and platform authorisations are gone; on a TPM reset the null hierarchy is a new one. */
+  /** Startup(CLEAR): hierarchies are enabled and platform authorizations are gone; on a TPM reset the null hierarchy is a new one. */
   startupClear(reset: boolean): void {
     this.owner.enabled = true;
     this.endorsement.enabled = true;

@@ -61,7 +61,7 @@ function canHaveChildren(object: TpmObject): boolean {
   return hasAttribute(object, PARENT) && object.privatePart !== undefined && !object.external && object.publicArea.nameAlg !== TPM_ALG.NULL;
 }
 
-/** The private part of an object that is to be used. An authorised object has one; `TPM_RC_AUTH_UNAVAILABLE` otherwise. */
+/** The private part of an object that is to be used. An authorized object has one; `TPM_RC_AUTH_UNAVAILABLE` otherwise. */
 export function privatePartOf(object: TpmObject): PrivatePart {
   if (object.privatePart === undefined) throw new TpmError(TPM_RC.AUTH_UNAVAILABLE);
   return object.privatePart;

@@ -1,10 +1,10 @@
 // TPM 2.0 Library Part 1, 17 (PCR operations) and PC Client Platform TPM Profile, 4.6 (PCR attributes).
 import { IMPLEMENTATION_PCR, TPM_ALG } from '../../tpm/constants/index.js';
-import { type GuestProviders, LOG_PROVIDER } from '../../properties/guest-providers.js';
-import { PcrMatrix } from '../../properties/matrix.js';
-import type { MeasurementLog } from '../../properties/measurement-log.js';
-import { DIGEST, type Measurement } from '../../properties/provider.js';
-import { type SavedMatrix, savedMatrix, type SavedProvider } from '../../properties/saved-matrix.js';
+import { type GuestProviders, LOG_PROVIDER } from '../../properties/provider-set/guest-providers.js';
+import { PcrMatrix } from '../../properties/matrix/matrix.js';
+import type { MeasurementLog } from '../../properties/measurement-log/measurement-log.js';
+import { DIGEST, type Measurement } from '../../properties/providers/provider.js';
+import { type SavedMatrix, savedMatrix, type SavedProvider } from '../../properties/matrix/saved-matrix.js';
 import { type Infer, struct, tpm2b, uint16, uint32, uint8 } from '../../tpm/schema.js';
 import { hash } from '../../tpm/hash.js';
 import { selectedPcrs } from '../../tpm/pcr-bitmap.js';
@@ -72,9 +72,9 @@ export class Pcrs {
   readonly attested: (index: number) => string;
   /** Incremented by every change that policies must notice (TPM2_PCR_Read `pcrUpdateCounter`). */
   updateCounter = 0;
-  /** Authorisation value of PCRs 20 to 22, which share one (TPM2_PCR_SetAuthValue). Without trailing zeros. */
+  /** Authorization value of PCRs 20 to 22, which share one (TPM2_PCR_SetAuthValue). Without trailing zeros. */
   groupAuth: Buffer = Buffer.alloc(0);
-  /** Authorisation policy of the same PCRs (TPM2_PCR_SetAuthPolicy); `alg` is TPM_ALG_NULL if there is none. */
+  /** Authorization policy of the same PCRs (TPM2_PCR_SetAuthPolicy); `alg` is TPM_ALG_NULL if there is none. */
   groupPolicy: { readonly alg: number; readonly policy: Buffer } = noPolicy;
   /** Banks were changed since the last startup, so Shutdown(STATE) is refused. */
   reallocated = false;
@@ -186,12 +186,12 @@ export class Pcrs {
     if (!noIncrement.has(index)) this.updateCounter = (this.updateCounter + 1) >>> 0;
   }
 
-  /** Whether PCR `index` has an authorisation value of its own, by TPM2_PCR_SetAuthValue. */
+  /** Whether PCR `index` has an authorization value of its own, by TPM2_PCR_SetAuthValue. */
   hasGroupAuth(index: number): boolean {
     return index >= 20 && index <= 22;
   }
 
-  /** Whether PCR `index` can have an authorisation policy, by TPM2_PCR_SetAuthPolicy. */
+  /** Whether PCR `index` can have an authorization policy, by TPM2_PCR_SetAuthPolicy. */
   hasGroupPolicy(index: number): boolean {
     return this.hasGroupAuth(index);
   }

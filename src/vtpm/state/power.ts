@@ -40,7 +40,7 @@ export class PowerState {
   orderly = true;
   /** What {@link orderly} was when TPM2_Startup came (TPMA_STARTUP_CLEAR `orderly`). */
   startedOrderly = true;
-  /** An authorisation under dictionary-attack protection was checked since the last startup or shutdown. */
+  /** An authorization under dictionary-attack protection was checked since the last startup or shutdown. */
   daUsed = false;
   /** What Shutdown(STATE) saved; null after Shutdown(CLEAR) or none. */
   saved: SavedState | null = null;
@@ -96,7 +96,7 @@ export class PowerState {
   }
 
   /**
-   * Before an authorisation under dictionary-attack protection is checked: if power is lost before its failure is recorded, the
+   * Before an authorization under dictionary-attack protection is checked: if power is lost before its failure is recorded, the
    * next startup counts one. Costs a write only the first time.
    */
   useDictionaryAttack(): void {

@@ -1,4 +1,4 @@
-// TPM 2.0 Library Part 1, 19 (authorisations) and 30 (context management of sessions).
+// TPM 2.0 Library Part 1, 19 (authorizations) and 30 (context management of sessions).
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { type Infer, list, sized, struct, uint32, uint64 } from '../../tpm/schema.js';
 import type { TPMT_SYM_DEF } from '../../tpm/structures/index.js';
@@ -23,7 +23,7 @@ export interface PolicyState {
   bound: { readonly kind: 'cpHash' | 'nameHash' | 'templateHash'; readonly digest: Buffer } | undefined;
   /** {@link Pcrs.updateCounter} at the time of PolicyPCR. */
   pcrCounter: number | undefined;
-  /** Time (ms) when the authorisation ends; 0n if never. */
+  /** Time (ms) when the authorization ends; 0n if never. */
   timeout: bigint;
   /** TPMA_LOCALITY; 0 if any. */
   locality: number;

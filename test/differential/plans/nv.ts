@@ -98,7 +98,7 @@ function usable(to: keyof typeof rights): (nvIndex: NvIndex) => boolean {
   return ({ publicArea }) => rights[to].some((right) => (publicArea.attributes & right) !== 0);
 }
 
-/** Who authorises the use of an index: mostly one that may. */
+/** Who authorizes the use of an index: mostly one that may. */
 function who(g: StepMaker, nvIndex: NvIndex, to: keyof typeof rights): Entity {
   const { model, choose } = g;
   const all: readonly Entity[] = [nvIndex, model.owner, model.platform];

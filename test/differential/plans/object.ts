@@ -188,7 +188,7 @@ function* changeAuth(g: StepMaker): Plan {
   if (candidates.length === 0) return;
   const object = choose.of(...candidates);
   const parentHandle = object.parent !== undefined && model.objects.includes(object.parent) ? object.parent : g.object(isParent);
-  const [newAuth, symbol] = [g.auth(), g.symbol('reauthorised')];
+  const [newAuth, symbol] = [g.auth(), g.symbol('reauthorized')];
   const { ok } = yield g.command(
     ObjectChangeAuth,
     { objectHandle: object, parentHandle, newAuth },

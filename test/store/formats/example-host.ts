@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { Config } from '../../../src/daemon/config.js';
+import type { Config } from '../../../src/config/config.js';
 import { EXAMPLE } from './example.js';
 
 const run = promisify(execFile);

@@ -3,12 +3,12 @@
 import { copyFile, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { encodeBackup } from '../../../src/daemon/backup.js';
-import { AuditLog } from '../../../src/daemon/audit-log.js';
+import { encodeBackup } from '../../../src/guests/backups/document.js';
+import { AuditLog } from '../../../src/host/audit-log.js';
 import { HostStore } from '../../../src/store/host-store.js';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPM_SU, TPMA_NV } from '../../../src/tpm/constants/index.js';
 import * as Commands from '../../../src/tpm/commands/index.js';
-import { RunningDaemon } from '../../daemon/running-daemon.js';
+import { RunningDaemon } from '../../support/running-daemon.js';
 import { none, run } from '../../support/frames.js';
 import { eccTemplate } from '../../support/templates.js';
 import { openTestTpm, softwareKeys } from '../../support/vtpm.js';

@@ -1,0 +1,59 @@
+// The house (docs/architecture.md): a folder is a room, and imports, of types too, point down this list and never in a circle.
+// Each storey may import itself and all storeys below; rooms that share a storey import each other only without a circle.
+const storeys = [
+  ['cli'],
+  ['daemon'],
+  ['fleet', 'migration'],
+  ['guests'],
+  ['host'],
+  ['api'],
+  ['transport'],
+  ['vtpm'],
+  ['attestation', 'guest-client'],
+  ['keys', 'policy', 'verifier'],
+  ['hardware'],
+  ['properties'],
+  ['statements'],
+  ['store', 'crypto', 'native', 'config'],
+  ['tpm'],
+];
+/** What every room may use: errors for users, the logger, the queue. */
+const everywhere = '^src/[^/]+\\.ts$';
+
+const rules = storeys.flatMap((rooms, i) => {
+  const above = storeys.slice(0, i).flat();
+  return rooms.map((room) => ({
+    name: `${room}-points-down`,
+    comment: `src/${room} may not import what lies above it`,
+    severity: 'error',
+    from: { path: `^src/${room}/` },
+    to: { path: `^src/(${above.concat(['\0']).join('|')})/` },
+  }));
+});
+
+module.exports = {
+  forbidden: [
+    {
+      name: 'no-circle',
+      comment: 'modules, types included, never import each other in a circle',
+      severity: 'error',
+      from: {},
+      to: { circular: true },
+    },
+    {
+      name: 'foundation',
+      comment: 'what every room may use imports no room',
+      severity: 'error',
+      from: { path: everywhere },
+      to: { path: '^src/[^/]+/' },
+    },
+    ...rules.filter(({ to }) => !to.path.includes('(\0)')),
+  ],
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    includeOnly: '^src/',
+    enhancedResolveOptions: { extensions: ['.ts', '.js'] },
+  },
+};

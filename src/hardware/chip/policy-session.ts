@@ -1,0 +1,24 @@
+// TPM 2.0 Library Part 3, 11.1: policy sessions of ours with the chip.
+import { randomBytes } from 'node:crypto';
+import { StartAuthSession } from '../../tpm/commands/index.js';
+import { TPM_ALG, TPM_RH, TPM_SE } from '../../tpm/constants/index.js';
+import type { Account } from '../turns/usage.js';
+import type { Chip } from './chip.js';
+
+const NO_CIPHER = { algorithm: TPM_ALG.NULL, keyBits: null, mode: null } as const;
+const NONE = Buffer.alloc(0);
+
+/** Starts a policy session with SHA-256, neither salted nor bound; its handle, which the caller flushes or uses up. Part of a job; one command. */
+export async function startPolicySession(chip: Chip, account: Account): Promise<number> {
+  const request = {
+    tpmKey: TPM_RH.NULL,
+    bind: TPM_RH.NULL,
+    nonceCaller: randomBytes(32),
+    encryptedSalt: NONE,
+    sessionType: TPM_SE.POLICY,
+    symmetric: NO_CIPHER,
+    authHash: TPM_ALG.SHA256,
+  };
+  const { sessionHandle } = await chip.execute(StartAuthSession, request, { account });
+  return sessionHandle;
+}

@@ -1,0 +1,154 @@
+// Microsoft's TPM simulator, TpmTcpProtocol.h: its command port and its platform port. Integers are big-endian.
+import { quickAck } from '../../native/index.js';
+import { TPM_RC } from '../../tpm/response-code.js';
+import type { Channel } from '../channel.js';
+import { interruptedCommand, serve, type Connection } from '../connection.js';
+import { errorFrame } from '../frame.js';
+import type { GuestLink } from '../guest-link.js';
+import { feedMssim, MSSIM, noMssim, NUMBER_SIZE, type MssimRequest } from './stream.js';
+
+/** What a request is answered; undefined: nothing at all. */
+type Answer = Buffer | undefined | Promise<Buffer | undefined>;
+type Run = (link: GuestLink, request: MssimRequest, token: number) => Answer;
+type Requests = ReadonlyMap<number, Run>;
+
+/** tpmInRawMode: no resource manager stands before the TPM. */
+const END_POINT = { platformAvailable: 0x01, inRawMode: 0x04, supportsPhysicalPresence: 0x08 } as const;
+const SERVER_VERSION = 1;
+const MAX_LOCALITY = 4;
+
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+/** Every answer ends with this. */
+const done = uint32(0);
+/** The answer to a request that is not served. */
+const refused = uint32(1);
+
+/** {size, bytes}, result. */
+function counted(bytes: Buffer): Buffer {
+  return Buffer.concat([uint32(bytes.length), bytes, done]);
+}
+
+async function sendCommand({ tpm }: GuestLink, { head, data }: MssimRequest, token: number): Promise<Buffer> {
+  const locality = head.readUInt8(0);
+  return counted(locality > MAX_LOCALITY ? errorFrame(TPM_RC.LOCALITY) : await tpm.execute(data, locality, token));
+}
+
+function handshake(_link: GuestLink, { head }: MssimRequest): Buffer {
+  if (head.readUInt32BE(0) === 0) return refused;
+  const { platformAvailable, inRawMode, supportsPhysicalPresence } = END_POINT;
+  return Buffer.concat([uint32(SERVER_VERSION), uint32(platformAvailable | inRawMode | supportsPhysicalPresence), done]);
+}
+
+async function powerOn({ tpm }: GuestLink): Promise<Buffer> {
+  if (!tpm.powered) await tpm.powerOn();
+  return done;
+}
+
+async function powerOff({ tpm }: GuestLink): Promise<Buffer> {
+  if (tpm.powered) await tpm.powerOff();
+  return done;
+}
+
+async function reset({ tpm }: GuestLink): Promise<Buffer> {
+  if (tpm.powered) {
+    await tpm.powerOff();
+    await tpm.powerOn();
+  }
+  return done;
+}
+
+/** It ends the simulator; here one machine's use of the TPM, until the next SIGNAL_POWER_ON. */
+async function stop(link: GuestLink): Promise<undefined> {
+  await powerOff(link);
+}
+
+const acknowledge = (): Buffer => done;
+const sayNothing = (): undefined => undefined;
+
+/** Nothing happens without power, as in the simulator. */
+const whilePowered =
+  (run: (link: GuestLink, request: MssimRequest) => Promise<void>) =>
+  async (link: GuestLink, request: MssimRequest): Promise<Buffer> => {
+    if (link.tpm.powered) await run(link, request);
+    return done;
+  };
+
+/** Requests of both ports; the simulator takes the D-RTM ones on its command port only. */
+const session = [
+  [MSSIM.SESSION_END, sayNothing],
+  [MSSIM.STOP, stop],
+  [MSSIM.SIGNAL_HASH_START, whilePowered(({ tpm }) => tpm.hashStart())],
+  [MSSIM.SIGNAL_HASH_DATA, whilePowered(({ tpm }, { data }) => tpm.hashData(data))],
+  [MSSIM.SIGNAL_HASH_END, whilePowered(({ tpm }) => tpm.hashEnd())],
+] as const;
+
+const COMMAND_PORT: Requests = new Map<number, Run>([...session, [MSSIM.SEND_COMMAND, sendCommand], [MSSIM.REMOTE_HANDSHAKE, handshake]]);
+
+const PLATFORM_PORT: Requests = new Map<number, Run>([
+  ...session,
+  [MSSIM.SIGNAL_POWER_ON, powerOn],
+  [MSSIM.SIGNAL_POWER_OFF, powerOff],
+  [MSSIM.SIGNAL_RESET, reset],
+  [MSSIM.SIGNAL_RESTART, reset],
+  // No command of this TPM asks for physical presence, so there is nothing that either would change.
+  [MSSIM.SIGNAL_PHYS_PRES_ON, acknowledge],
+  [MSSIM.SIGNAL_PHYS_PRES_OFF, acknowledge],
+  // NV and the key cache are always on: turning them off is refused as a request that is not known.
+  [MSSIM.SIGNAL_NV_ON, acknowledge],
+  [MSSIM.SIGNAL_KEY_CACHE_ON, acknowledge],
+  [
+    MSSIM.SIGNAL_CANCEL_ON,
+    ({ tpm }) => {
+      tpm.cancel();
+      return done;
+    },
+  ],
+  [MSSIM.SIGNAL_CANCEL_OFF, acknowledge],
+  // There is no authenticated countdown timer, so none is signaled.
+  [MSSIM.ACT_GET_SIGNALED, () => Buffer.concat([uint32(0), done])],
+]);
+
+/** Serves the command port. */
+export function serveMssimCommands(channel: Channel, link: GuestLink): Connection {
+  return serveRequests(channel, link, COMMAND_PORT);
+}
+
+/** Serves the platform port. */
+export function serveMssimPlatform(channel: Channel, link: GuestLink): Connection {
+  return serveRequests(channel, link, PLATFORM_PORT);
+}
+
+/** Requests that may not be executed twice. */
+const ONCE: ReadonlySet<number> = new Set([MSSIM.SIGNAL_HASH_START, MSSIM.SIGNAL_HASH_DATA, MSSIM.SIGNAL_HASH_END]);
+
+function interrupted(link: GuestLink, { number }: MssimRequest, token: number): Buffer | undefined {
+  if (number === MSSIM.SEND_COMMAND) return counted(interruptedCommand(link, token));
+  return ONCE.has(number) ? refused : undefined;
+}
+
+function serveRequests(channel: Channel, link: GuestLink, requests: Requests): Connection {
+  let state = noMssim;
+  return serve<MssimRequest>(channel, link, {
+    feed: (input) => {
+      const step = feedMssim(state, input, (number) => requests.has(number));
+      state = step.state;
+      // tpm2-tss sends a command in two pieces: its kernel keeps the second one until the first is acknowledged, 40 ms later.
+      if (state.length > 0 && !channel.closed) quickAck(channel.fd);
+      return { ...step, partial: state.length > 0 };
+    },
+    sizeOf: ({ head, data }) => NUMBER_SIZE + head.length + data.length,
+    answer: async (request, token) => {
+      const run = requests.get(request.number);
+      if (run === undefined) return refused;
+      const answer = (await run(link, request, token)) ?? Buffer.alloc(0);
+      link.remember();
+      return answer;
+    },
+    interrupted: (request, token) => interrupted(link, request, token),
+  });
+}

@@ -1,0 +1,393 @@
+// Connections of guests outlive the daemon, however it ends: real processes, real sockets.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { closeFd, socketPair } from '../../../src/native/index.js';
+import { Socket } from 'node:net';
+import * as Commands from '../../../src/tpm/commands/index.js';
+import { TPM_ALG, TPM_NT, TPM_RH, TPM_SE, TPM_SU, TPMA_NV } from '../../../src/tpm/constants/index.js';
+import { TPM_RC } from '../../../src/tpm/response-code.js';
+import { codeOf, type Execute, frame, none, run } from '../../support/frames.js';
+import { KeptDaemon } from '../../support/kept-daemon.js';
+import { eccTemplate } from '../../support/templates.js';
+import { tpmux } from '../command-line.js';
+import { Peer } from '../../transport/peer.js';
+
+const exec = promisify(execFile);
+const NULL_SYMMETRIC = { algorithm: TPM_ALG.NULL, keyBits: null, mode: null } as const;
+const COUNTER = TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE | (TPM_NT.COUNTER << 4);
+const getRandom = frame(Commands.GetRandom, { bytesRequested: 8 });
+
+/** Commands on a connection. */
+function over(peer: Peer): Execute {
+  return async (bytes) => {
+    peer.socket.write(bytes);
+    const header = await peer.take(10);
+    return Buffer.concat([header, await peer.take(header.readUInt32BE(2) - 10)]);
+  };
+}
+
+const extend = (execute: Execute, byte: number): Promise<unknown> =>
+  run(execute, Commands.PCR_Extend, { pcrHandle: 16, digests: [{ hashAlg: TPM_ALG.SHA256, digest: Buffer.alloc(32, byte) }] });
+
+async function pcr16(execute: Execute): Promise<string> {
+  const pcrSelectionIn = [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from([0, 0, 1]) }];
+  return (await run(execute, Commands.PCR_Read, { pcrSelectionIn })).pcrValues[0]?.toString('hex') ?? '';
+}
+
+describe('tpmux keep', function () {
+  this.timeout(120_000);
+  let daemon: KeptDaemon;
+  const peers: Peer[] = [];
+  let guests = 0;
+
+  before(async () => {
+    daemon = await KeptDaemon.start();
+  });
+  after(async () => {
+    await (daemon as KeptDaemon | undefined)?.dispose();
+  });
+  afterEach(function () {
+    for (const each of peers.splice(0)) each.socket.destroy();
+    if (this.currentTest?.state === 'failed') console.error(daemon.log.split('\n').slice(-30).join('\n'));
+  });
+
+  const guest = async (...options: string[]): Promise<string> => {
+    const name = `g${(++guests).toString()}`;
+    await daemon.create(name, ...options);
+    return name;
+  };
+  const connect = async (address: Parameters<typeof Peer.to>[0]): Promise<Peer> => {
+    const peer = await Peer.to(address);
+    peers.push(peer);
+    return peer;
+  };
+  const data = (name: string): Promise<Peer> => connect({ path: daemon.socket(name) });
+  const control = (name: string): Promise<Peer> => connect({ path: `${daemon.socket(name)}.ctrl` });
+  const started = async (name: string): Promise<Execute> => {
+    const execute = over(await data(name));
+    await run(execute, Commands.Startup, { startupType: TPM_SU.CLEAR });
+    return execute;
+  };
+  const view = async (name: string): Promise<Record<string, unknown>> => {
+    const { out, err } = await tpmux(['guest', 'show', name, '--json', '--run-dir', daemon.runDir]);
+    assert.equal(err, '');
+    return JSON.parse(out) as Record<string, unknown>;
+  };
+
+  for (const [how, interrupt] of [
+    [
+      'killed',
+      (): void => {
+        daemon.kill();
+      },
+    ],
+    [
+      'replaced',
+      (): void => {
+        daemon.replace();
+      },
+    ],
+  ] as const) {
+    it(`keeps a connection, its session and the PCRs when the daemon is ${how}`, async () => {
+      const execute = await started(await guest());
+      await extend(execute, 1);
+      const before = await pcr16(execute);
+      const session = { tpmKey: TPM_RH.NULL, bind: TPM_RH.NULL, nonceCaller: Buffer.alloc(32, 7), encryptedSalt: none };
+      const { sessionHandle } = await run(execute, Commands.StartAuthSession, {
+        ...session,
+        sessionType: TPM_SE.POLICY,
+        symmetric: NULL_SYMMETRIC,
+        authHash: TPM_ALG.SHA256,
+      });
+      await run(execute, Commands.PolicyCommandCode, { policySession: sessionHandle, code: Commands.Unseal.code });
+      const { policyDigest } = await run(execute, Commands.PolicyGetDigest, { policySession: sessionHandle });
+      await daemon.over(interrupt);
+      assert.equal(await pcr16(execute), before);
+      const after = await run(execute, Commands.PolicyGetDigest, { policySession: sessionHandle });
+      assert.deepEqual(after.policyDigest, policyDigest);
+      await extend(execute, 2);
+      assert.notEqual(await pcr16(execute), before);
+    });
+  }
+
+  it('says ready once', () => {
+    assert.equal(daemon.out, 'ready\n');
+    assert.ok(daemon.starts >= 3);
+  });
+
+  it('lets who connects while no daemon is there wait, on every kind of socket', async () => {
+    const port = 23_000 + (process.pid % 5000) * 2;
+    const name = await guest('--tcp', port.toString(), '--mssim', (port + 10_000).toString());
+    await started(name);
+    await daemon.over(async () => {
+      await daemon.killed();
+      const waiting = await Promise.all([
+        data(name),
+        connect({ host: '127.0.0.1', port }),
+        control(name),
+        connect({ host: '127.0.0.1', port: port + 1 }),
+        connect({ host: '127.0.0.1', port: port + 10_000 }),
+      ]);
+      const [unix, tcp, unixControl, tcpControl, mssim] = waiting;
+      for (const peer of [unix, tcp]) assert.equal(codeOf(await over(peer)(getRandom)), 0);
+      for (const peer of [unixControl, tcpControl]) assert.equal(await peer.ask('0000000f', 8), '0000000000000000');
+      assert.match(
+        await mssim.ask(`0000000800${getRandom.length.toString(16).padStart(8, '0')}${getRandom.toString('hex')}`, 28),
+        /^000000148001/,
+      );
+    });
+  });
+
+  it('goes on in the middle of a command', async () => {
+    const name = await guest();
+    await started(name);
+    const peer = await data(name);
+    peer.socket.write(Buffer.concat([getRandom, getRandom.subarray(0, 7)]));
+    assert.equal((await peer.take(20)).readUInt32BE(6), 0);
+    await sleep(100);
+    await daemon.over(() => {
+      daemon.kill();
+    });
+    peer.socket.write(getRandom.subarray(7));
+    assert.equal((await peer.take(20)).readUInt32BE(6), 0);
+  });
+
+  const createPrimary = frame(Commands.CreatePrimary, {
+    primaryHandle: TPM_RH.OWNER,
+    inSensitive: { userAuth: none, data: none },
+    inPublic: eccTemplate(),
+    outsideInfo: none,
+    creationPCR: [],
+  });
+
+  it('answers a command over which the daemon was killed TPM_RC_RETRY', async () => {
+    const name = await guest();
+    const execute = await started(name);
+    process.kill(daemon.chip.pid, 'SIGSTOP');
+    const answer = execute(createPrimary);
+    await sleep(300);
+    daemon.kill();
+    await sleep(50);
+    process.kill(daemon.chip.pid, 'SIGCONT');
+    assert.equal(codeOf(await answer), TPM_RC.RETRY);
+    assert.equal(codeOf(await execute(createPrimary)), TPM_RC.SUCCESS);
+  });
+
+  it('lets a command end when the daemon is replaced', async () => {
+    const name = await guest();
+    const execute = await started(name);
+    process.kill(daemon.chip.pid, 'SIGSTOP');
+    const answer = execute(createPrimary);
+    await daemon.over(async () => {
+      await sleep(300);
+      daemon.replace();
+      await sleep(200);
+      process.kill(daemon.chip.pid, 'SIGCONT');
+      assert.equal(codeOf(await answer), TPM_RC.SUCCESS);
+    });
+    assert.equal(codeOf(await execute(getRandom)), TPM_RC.SUCCESS);
+  });
+
+  /** A machine: a control connection that handed a data connection over. */
+  const machine = async (name: string): Promise<{ channel: Peer; execute: Execute }> => {
+    const channel = await control(name);
+    const [mine, theirs] = socketPair();
+    channel.sendWithFds('00000010', [theirs]);
+    closeFd(theirs);
+    assert.equal((await channel.take(4)).toString('hex'), '00000000');
+    const peer = new Peer(new Socket({ fd: mine, readable: true, writable: true }));
+    peers.push(peer);
+    return { channel, execute: over(peer) };
+  };
+
+  it('keeps a machine its TPM: data connection, turn, locality and buffer size', async () => {
+    const name = await guest();
+    const { channel, execute } = await machine(name);
+    assert.equal(await channel.ask('0000000e', 4), '00000000');
+    assert.equal(await channel.ask('0000001100000b00', 16), `0000000000000b0000000af800001000`);
+    assert.equal(await channel.ask('0000000200000000', 4), '00000000');
+    await run(execute, Commands.Startup, { startupType: TPM_SU.CLEAR });
+    assert.equal(await channel.ask('0000000502', 4), '00000000');
+    // Which locality 2 may, and 0 may not.
+    await run(execute, Commands.PCR_Reset, { pcrHandle: 21 });
+    for (const interrupt of [
+      (): void => {
+        daemon.kill();
+      },
+      (): void => {
+        daemon.replace();
+      },
+      (): void => {
+        daemon.kill();
+      },
+    ]) {
+      await daemon.over(interrupt);
+      await run(execute, Commands.PCR_Reset, { pcrHandle: 21 });
+      // Padding of SET_LOCALITY comes with what follows.
+      assert.equal(await channel.ask('0000000000001100000000'.slice(0, 6) + '0000001100000000', 16), '0000000000000b0000000af800001000');
+      const other = await control(name);
+      other.socket.write(Buffer.from('0000000f', 'hex'));
+      await sleep(100);
+      assert.equal(other.received.length, 0, 'another control connection waits');
+      other.socket.destroy();
+      assert.equal(await channel.ask('0000000502', 4), '00000000');
+    }
+    await extend(execute, 5);
+    channel.socket.destroy();
+    await sleep(300);
+    const next = await started(name);
+    assert.equal(await pcr16(next), '00'.repeat(32));
+  });
+
+  it('power-cycles the TPM of a machine that ended while no daemon was there', async () => {
+    const name = await guest();
+    const { channel, execute } = await machine(name);
+    await run(execute, Commands.Startup, { startupType: TPM_SU.CLEAR });
+    await extend(execute, 5);
+    await daemon.over(async () => {
+      await daemon.killed();
+      for (const each of peers.splice(0)) each.socket.destroy();
+      assert.ok(channel.socket.destroyed);
+    });
+    await sleep(200);
+    assert.equal(await pcr16(await started(name)), '00'.repeat(32));
+  });
+
+  it('keeps a TPM off that the machine has turned off', async () => {
+    const name = await guest();
+    const { channel } = await machine(name);
+    assert.equal(await channel.ask('0000000e', 4), '00000000');
+    await daemon.over(() => {
+      daemon.kill();
+    });
+    assert.equal((await view(name))['powered'], false);
+    assert.equal(await channel.ask('0000000200000000', 4), '00000000');
+    assert.equal((await view(name))['powered'], true);
+  });
+
+  it('ends the connections of a guest that is stopped, kept or not', async () => {
+    const name = await guest();
+    const peer = await data(name);
+    await daemon.over(() => {
+      daemon.kill();
+    });
+    const late = await data(name);
+    const { code } = await tpmux(['guest', 'stop', name, '--run-dir', daemon.runDir]);
+    assert.equal(code, 0);
+    await Promise.all([peer.end(), late.end()]);
+    await assert.rejects(data(name), /ENOENT/);
+    await daemon.over(() => {
+      daemon.kill();
+    });
+    assert.equal((await tpmux(['guest', 'start', name, '--run-dir', daemon.runDir])).code, 0);
+    await started(name);
+  });
+
+  it('serves programs of tpm2-tools over kills', async () => {
+    const name = await guest();
+    const env = { ...process.env, TPM2TOOLS_TCTI: `swtpm:path=${daemon.socket(name)}` };
+    await exec('tpm2_startup', ['-c'], { env });
+    for (let i = 0; i < 2; i++) {
+      const [{ stdout }] = await Promise.all([
+        exec('tpm2_getrandom', ['--hex', '8'], { env }),
+        daemon.over(() => {
+          daemon.kill();
+        }),
+      ]);
+      assert.match(stdout, /^[0-9a-f]{16}$/);
+    }
+  });
+
+  it('loses no answer and gives none twice, whenever it is killed', async () => {
+    const name = await guest();
+    await started(name);
+    const clients = await Promise.all(Array.from({ length: 4 }, () => data(name)));
+    let ended = false;
+    let answered = 0;
+    const work = clients.map(async (peer, index) => {
+      const execute = over(peer);
+      for (let round = 0; !ended; round++) {
+        // The size that comes back tells whether it is the answer to this request.
+        const size = 1 + ((index * 7 + round) % 16);
+        const response = await execute(frame(Commands.GetRandom, { bytesRequested: size }));
+        if (codeOf(response) === TPM_RC.RETRY) continue;
+        assert.equal(codeOf(response), 0);
+        assert.equal(response.readUInt16BE(10), size);
+        answered++;
+      }
+    });
+    for (let i = 0; i < 6; i++) {
+      await sleep(Math.random() * 100);
+      await daemon.over(() => {
+        i % 3 === 2 ? daemon.replace() : daemon.kill();
+      });
+    }
+    ended = true;
+    await Promise.all(work);
+    assert.ok(answered > 100);
+    assert.equal(
+      clients.reduce((sum, { received }) => sum + received.length, 0),
+      0,
+    );
+  });
+
+  it('executes every command once that is answered, whenever it is killed', async () => {
+    const name = await guest();
+    await started(name);
+    let ended = false;
+    let retried = 0;
+    const clients = await Promise.all(
+      [16, 23].map(async (index) => ({ index, execute: over(await data(name)), expected: Buffer.alloc(32) })),
+    );
+    const definition = { nvIndex: 0x01500000, nameAlg: TPM_ALG.SHA256, attributes: COUNTER, authPolicy: none, dataSize: 8 };
+    await run(clients[0]!.execute, Commands.NV_DefineSpace, { authHandle: TPM_RH.OWNER, auth: none, publicInfo: definition });
+    const counter = { authHandle: TPM_RH.OWNER, nvIndex: definition.nvIndex };
+    await run(clients[0]!.execute, Commands.NV_Increment, counter);
+    const count = async (execute: Execute): Promise<bigint> =>
+      (await run(execute, Commands.NV_Read, { ...counter, size: 8, offset: 0 })).data.readBigUInt64BE();
+    const first = await count(clients[0]!.execute);
+    let increments = 0;
+    const send = async (execute: Execute, bytes: Buffer): Promise<void> => {
+      while (codeOf(await execute(bytes)) === TPM_RC.RETRY) retried++;
+    };
+    const work = clients.map(async (client) => {
+      for (let round = 0; !ended; round++) {
+        const digest = Buffer.alloc(32, round);
+        const digests = [{ hashAlg: TPM_ALG.SHA256, digest }];
+        await send(client.execute, frame(Commands.PCR_Extend, { pcrHandle: client.index, digests }));
+        client.expected = createHash('sha256').update(client.expected).update(digest).digest();
+        await send(client.execute, frame(Commands.NV_Increment, counter));
+        increments++;
+      }
+    });
+    for (let i = 0; i < 10; i++) {
+      await sleep(Math.random() * 200);
+      await daemon.over(() => {
+        daemon.kill();
+      });
+    }
+    ended = true;
+    await Promise.all(work);
+    const { execute } = clients[0]!;
+    const pcrSelectionIn = [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from([0, 0, 0x81]) }];
+    const { pcrValues } = await run(execute, Commands.PCR_Read, { pcrSelectionIn });
+    assert.deepEqual(
+      pcrValues,
+      clients.map(({ expected }) => expected),
+    );
+    assert.equal((await count(execute)) - first, BigInt(increments));
+    assert.ok(increments > 20, `${increments.toString()} increments, ${retried.toString()} retries`);
+  });
+
+  it('ends both in order, and what it kept', async () => {
+    const name = await guest();
+    const peer = await data(name);
+    await over(peer)(getRandom);
+    assert.equal(await daemon.end(), 0);
+    await peer.end();
+    assert.match(daemon.log, /guest suspended/);
+  });
+});

@@ -1,0 +1,129 @@
+// Canceling commands: what is canceled is answered at once and has no effect.
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KeyManagement } from '../../../src/keys/key-management.js';
+import type { CreatedKey, CreateRequest } from '../../../src/keys/engine.js';
+import { SoftwareEngine } from '../../../src/keys/software.js';
+import { CreatePrimary, GetCapability, PCR_Extend, PCR_Read } from '../../../src/tpm/commands/index.js';
+import { TPM_ALG, TPM_CAP, TPM_RH, TPMA_SESSION } from '../../../src/tpm/constants/index.js';
+import { TPM_RC } from '../../../src/tpm/response-code.js';
+import { codeOf, frame, none, parse } from '../../support/frames.js';
+import { ClientSession, execWithSessions } from '../../support/sessions.js';
+import { asParent, eccTemplate } from '../../support/templates.js';
+import { openTestTpm, type TestTpm } from '../../support/vtpm.js';
+
+/** An engine that takes as long as a chip. */
+class SlowEngine extends SoftwareEngine {
+  created = 0;
+
+  constructor(private readonly milliseconds: number) {
+    super();
+  }
+
+  override async create(request: CreateRequest): ReturnType<SoftwareEngine['create']> {
+    await sleep(this.milliseconds);
+    this.created++;
+    return super.create(request);
+  }
+}
+
+const primary = {
+  primaryHandle: TPM_RH.OWNER,
+  inSensitive: { userAuth: none, data: none },
+  inPublic: asParent(eccTemplate()),
+  outsideInfo: none,
+  creationPCR: [],
+};
+const transient = frame(GetCapability, { capability: TPM_CAP.HANDLES, property: 0x80000000, propertyCount: 100 });
+const extend = frame(PCR_Extend, { pcrHandle: 16, digests: [{ hashAlg: TPM_ALG.SHA256, digest: Buffer.alloc(32, 1) }] });
+const read = frame(PCR_Read, { pcrSelectionIn: [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from('000001', 'hex') }] });
+
+describe('a canceled command', () => {
+  let engine: SlowEngine;
+  let test: TestTpm;
+  beforeEach(async () => {
+    engine = new SlowEngine(150);
+    const keys = new KeyManagement({ hardware: engine, software: new SoftwareEngine(), blobKey: Buffer.alloc(32, 1) });
+    test = await openTestTpm({ keys });
+  });
+  afterEach(() => {
+    assert.deepEqual(test.failures, []);
+  });
+
+  /** Cancels after a moment and tells how long the answer took from then on. */
+  const canceled = async (answer: Promise<Buffer>): Promise<{ code: number; milliseconds: number }> => {
+    await sleep(30);
+    const began = performance.now();
+    test.tpm.cancel();
+    return { code: codeOf(await answer), milliseconds: performance.now() - began };
+  };
+
+  it('is answered at once while the key engine works, and leaves no object', async () => {
+    const handles = await test.execute(transient);
+    const { code, milliseconds } = await canceled(test.execute(frame(CreatePrimary, primary)));
+    assert.equal(code, TPM_RC.CANCELED);
+    assert.ok(milliseconds < 50, `${milliseconds.toString()} ms`);
+    assert.deepEqual(await test.execute(transient), handles);
+    await sleep(200);
+    assert.equal(engine.created, 1);
+    assert.deepEqual(await test.execute(transient), handles);
+    // The key was not remembered: the same template makes another.
+    assert.equal(codeOf(await test.execute(frame(CreatePrimary, primary))), TPM_RC.SUCCESS);
+    assert.equal(engine.created, 2);
+  });
+
+  it('does not keep the next command waiting', async () => {
+    await canceled(test.execute(frame(CreatePrimary, primary)));
+    const began = performance.now();
+    assert.equal(codeOf(await test.execute(extend)), TPM_RC.SUCCESS);
+    assert.ok(performance.now() - began < 50);
+  });
+
+  it('is not executed if it waited', async () => {
+    const before = await test.execute(read);
+    const first = test.execute(frame(CreatePrimary, primary));
+    const second = test.execute(extend);
+    assert.equal((await canceled(second)).code, TPM_RC.CANCELED);
+    assert.equal(codeOf(await first), TPM_RC.CANCELED);
+    assert.deepEqual(await test.execute(read), before);
+  });
+
+  it('leaves the nonces of its sessions as they were', async () => {
+    const session = await ClientSession.start(test.execute);
+    const use = { session, attributes: TPMA_SESSION.continueSession };
+    const { nonceTPM } = session;
+    const answer = execWithSessions(test.execute, CreatePrimary, primary, [use]);
+    await sleep(30);
+    test.tpm.cancel();
+    assert.equal((await answer).code, TPM_RC.CANCELED);
+    assert.equal(session.nonceTPM, nonceTPM);
+    assert.equal((await execWithSessions(test.execute, CreatePrimary, primary, [use])).code, TPM_RC.SUCCESS);
+  });
+
+  it('may be over: canceling when nothing runs does nothing to the next command', async () => {
+    test.tpm.cancel();
+    const made = parse(CreatePrimary, await test.execute(frame(CreatePrimary, primary)));
+    assert.equal(made.code, TPM_RC.SUCCESS);
+    test.tpm.cancel();
+    assert.equal(codeOf(await test.execute(extend)), TPM_RC.SUCCESS);
+  });
+
+  it('disposes of a key that is made too late', async () => {
+    let disposed = 0;
+    const original = engine.create.bind(engine);
+    engine.create = async (request): ReturnType<SoftwareEngine['create']> => {
+      const key: CreatedKey = await original(request);
+      const { privatePart } = key;
+      const dispose = privatePart.dispose.bind(privatePart);
+      privatePart.dispose = (): void => {
+        disposed++;
+        dispose();
+      };
+      return key as Awaited<ReturnType<SoftwareEngine['create']>>;
+    };
+    await canceled(test.execute(frame(CreatePrimary, primary)));
+    assert.equal(disposed, 0);
+    await sleep(200);
+    assert.equal(disposed, 1);
+  });
+});
