@@ -95,6 +95,12 @@ class LogReader {
     return this.base + this.at;
   }
 
+  /** Whether nothing follows but zeros, or nothing but ones: what is left of a log area of a fixed size. No event is like that that extends a PCR. */
+  isPadding(): boolean {
+    const first = this.bytes[this.at];
+    return first === undefined || ((first === 0 || first === 0xff) && this.bytes.subarray(this.at).every((byte) => byte === first));
+  }
+
   uint8(): number {
     return this.take(1).readUInt8();
   }
@@ -119,29 +125,23 @@ class LogReader {
 }
 
 /**
- * Reads a log in the crypto-agile format. Zeros or ones after the last event, as firmware tables have them, are passed over. Throws
+ * Reads a log in the crypto-agile format. Any number of bytes 0x00, or 0xff, after the last event, as dumps of a log area
+ * have them, is passed over. Throws
  * {@link EventLogError} for anything else that is not a whole log; views of `bytes` are in the result.
  */
 export function parseEventLog(bytes: Buffer): TcgEventLog {
   if (bytes.length > MAX_EVENT_LOG) throw new EventLogError(`the log has more than ${MAX_EVENT_LOG.toString()} bytes`);
-  const reader = new LogReader(withoutPadding(bytes));
+  const reader = new LogReader(bytes);
   const sizes = readSpecId(reader);
   const events: TcgEvent[] = [];
   let startupLocality = 0;
-  while (!reader.done) {
+  while (!reader.isPadding()) {
     if (events.length >= MAX_EVENTS) throw reader.error('the log has too many events');
     const event = readEvent(reader, sizes);
     if (event.type === EVENT_TYPE.EV_NO_ACTION) startupLocality = localityOf(event.data) ?? startupLocality;
     events.push(event);
   }
   return { banks: [...sizes.keys()].filter((bank) => digestSize(bank) > 0), events, startupLocality };
-}
-
-/** The padding of a table of a fixed size, which no event begins with: a header of ones, or of zeros and nothing after it. */
-function withoutPadding(bytes: Buffer): Buffer {
-  let end = bytes.length;
-  while (end > 0 && bytes[end - 1] === 0xff) end--;
-  return bytes.length - end >= 8 ? bytes.subarray(0, end) : bytes;
 }
 
 /** The first event, in the format of TPM 1.2, gives algorithms and sizes of digests (10.4.5.1). */

@@ -35,13 +35,39 @@ describe('TCG event logs', () => {
   it('are read as they were written, with padding too', () => {
     const expected = { banks: [...BANKS], events, startupLocality: 3 };
     assert.deepEqual(parseEventLog(bytes), expected);
-    assert.deepEqual(parseEventLog(Buffer.concat([bytes, Buffer.alloc(100, 0xff)])), expected);
+    assert.deepEqual(parseEventLog(Buffer.concat([bytes, Buffer.alloc(4096)])), expected);
+  });
+
+  it('any log followed by any amount of zeros or ones reads as the log', () => {
+    const pcr = fc.nat(23);
+    const data = fc.oneof(
+      fc.uint8Array({ maxLength: 20 }).map((octets) => Buffer.from(octets)),
+      fc.nat(20).map((size) => Buffer.alloc(size, 0xff)),
+      fc.nat(20).map((size) => Buffer.alloc(size)),
+    );
+    const arbitraryEvent = fc.record({ pcr, data }).map((some) => ({ ...event(some.pcr, EV_SEPARATOR, 'x'), data: some.data }));
+    const padding = fc.record({ size: fc.nat(5000), byte: fc.constantFrom(0, 0xff) }).map(({ size, byte }) => Buffer.alloc(size, byte));
+    fc.assert(
+      fc.property(fc.array(arbitraryEvent, { maxLength: 5 }), padding, (some, pad) => {
+        const log = encodeEventLog(BANKS, some);
+        assert.deepEqual(parseEventLog(Buffer.concat([log, pad])), { banks: [...BANKS], events: some, startupLocality: 0 });
+      }),
+    );
+  });
+
+  it('bytes that only begin as padding are refused', () => {
+    for (const byte of [0, 0xff]) {
+      const pad = Buffer.alloc(100, byte);
+      pad[99] = 7;
+      assert.throws(() => parseEventLog(Buffer.concat([bytes, pad])), EventLogError);
+    }
   });
 
   it('every shorter one that does not end between events is refused', () => {
-    const ends = new Set(events.map((_, i) => encodeEventLog(BANKS, events.slice(0, i)).length));
+    const ends = events.map((_, i) => encodeEventLog(BANKS, events.slice(0, i)).length);
+    const endsWell = (size: number): boolean => ends.some((end) => end <= size && bytes.subarray(end, size).every((byte) => byte === 0));
     for (let size = 0; size < bytes.length; size++) {
-      if (ends.has(size)) parseEventLog(bytes.subarray(0, size));
+      if (endsWell(size)) parseEventLog(bytes.subarray(0, size));
       else assert.throws(() => parseEventLog(bytes.subarray(0, size)), EventLogError, size.toString());
     }
   });
