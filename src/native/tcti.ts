@@ -1,5 +1,5 @@
 // TSS 2.0 TPM Command Transmission Interface (TCTI): one connection to a TPM through tpm2-tss.
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { addon, type NativeRcError, type NativeTcti } from './addon.js';
 import { TctiError, TSS2_TCTI_RC } from './tcti-error.js';
@@ -35,11 +35,13 @@ export class Tcti {
 
   /**
    * Connects to the TPM that a TCTI string of tpm2-tss names (`device:/dev/tpm0`, `swtpm:path=…`, `tabrmd`). Rejects
-   * with a {@link TctiError} when the library, the device or the peer is not there.
+   * with a {@link TctiError} when the library, the device or the peer is not there; BAD_VALUE when the device is a file of another kind,
+   * to which nothing is written then.
    */
   static async open(configuration: string): Promise<Tcti> {
     if (configuration === '' || configuration.includes('\0'))
       throw new TypeError('a TCTI configuration such as device:/dev/tpm0 is needed');
+    requireCharacterDevice(configuration);
     const native = new (addon().Tcti)();
     const unmute = muteLibrary();
     try {
@@ -173,6 +175,31 @@ function checkResponse(response: Buffer): Buffer {
 
 function sizeField(frame: Uint8Array): number {
   return new DataView(frame.buffer, frame.byteOffset, frame.byteLength).getUint32(2);
+}
+
+/** The device TCTI by its name or its library's, also behind a TCTI that passes everything on (`pcap:device:…`). */
+const DEVICE_TCTI = /(?:^|[:/])(?:libtss2-tcti-)?device(?:\.so[.\d]*)?(?::(.*))?$/;
+/** What the device TCTI opens when it is not told. */
+const DEFAULT_DEVICES = ['/dev/tpmrm0', '/dev/tpm0'];
+
+/** tpm2-tss opens any file as a TPM and writes commands over its contents. */
+function requireCharacterDevice(configuration: string): void {
+  const match = DEVICE_TCTI.exec(configuration);
+  if (match === null) return;
+  for (const path of match[1] === undefined || match[1] === '' ? DEFAULT_DEVICES : [match[1]]) {
+    if (isOtherFile(path)) {
+      throw new TctiError(TSS2_TCTI_RC.BAD_VALUE, `cannot open TCTI ${configuration} : ${path} is not a character device`);
+    }
+  }
+}
+
+/** Whether there is something else than a character device. What cannot be looked at cannot be opened either, which tpm2-tss tells. */
+function isOtherFile(path: string): boolean {
+  try {
+    return !statSync(path).isCharacterDevice();
+  } catch {
+    return false;
+  }
 }
 
 /** Why the file that a TCTI string names can't be used, which tpm2-tss does not tell: ` (EACCES)`. */

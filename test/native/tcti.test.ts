@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Tcti, TctiError, TSS2_TCTI_RC } from '../../src/native/index.js';
 import { startSwtpm, type Swtpm } from '../support/swtpm.js';
@@ -79,6 +82,28 @@ describe('Tcti arguments', () => {
     await assert.rejects(Tcti.open('swtpm:path=/nonexistent/sock'), hasCode(TSS2_TCTI_RC.IO_ERROR, /\(ENOENT\)/));
     await assert.rejects(Tcti.open('device:/nonexistent/tpm0'), hasCode(TSS2_TCTI_RC.IO_ERROR, /\(ENOENT\)/));
     await assert.rejects(Tcti.open(''), TypeError);
+  });
+
+  it('writes to no file that is not a character device', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'tpmux-tcti-'));
+    const [file, link, fifo] = ['file', 'link', 'fifo'].map((name) => join(directory, name)) as [string, string, string];
+    writeFileSync(file, 'contents');
+    symlinkSync(file, link);
+    execFileSync('mkfifo', [fifo]);
+    try {
+      for (const path of [file, link, fifo, directory]) {
+        for (const name of ['device', 'libtss2-tcti-device.so', 'libtss2-tcti-device.so.0', 'pcap:device']) {
+          await assert.rejects(
+            Tcti.open(`${name}:${path}`),
+            hasCode(TSS2_TCTI_RC.BAD_VALUE, /is not a character device/),
+            `${name}:${path}`,
+          );
+        }
+      }
+      assert.equal(readFileSync(file, 'utf8'), 'contents');
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 
   it('leaves TSS2_LOG as it was', async () => {
