@@ -6,7 +6,7 @@ import { peerCredentials, sdNotify } from '../native/index.js';
 import { DescriptorStore } from '../transport/kept/descriptor-store.js';
 import { lockDirectory } from '../store/directory-lock.js';
 import { HostStore } from '../store/host-store.js';
-import { openChip, type ChipRequest, type OpenedChip } from '../host/assemble.js';
+import { openChip } from '../host/open-chip.js';
 import { AuditLog, type AuditHead } from '../host/audit-log.js';
 import type { Config } from '../config/config.js';
 import { ControlApi } from './api/server.js';
@@ -14,6 +14,7 @@ import { auditLogPath, controlSocketPath, damagedPath, storePath, volatilePath }
 import { EmbeddedTpm } from '../host/embedded-tpm.js';
 import { GuestBackups } from '../guests/backups/backups.js';
 import { readBootId } from '../guests/journal.js';
+import { HardwareGuestFactory } from '../guests/hardware-guests.js';
 import { GuestRegistry } from '../guests/registry.js';
 import type { Logger } from '../logger.js';
 import type { RollbackEvent } from '../host/rollback/guard.js';
@@ -32,8 +33,6 @@ export interface DaemonSurroundings {
   readonly end: AbortSignal;
   /** Where a service manager says how it is told things and what it kept (sd_notify(3), sd_listen_fds(3)); nobody by default. */
   readonly environment?: NodeJS.ProcessEnv;
-  /** How the chip is opened; default {@link openChip}. */
-  readonly openChip?: (request: ChipRequest) => Promise<OpenedChip>;
 }
 
 /** Runs a daemon until `end` is aborted. Rejects with a {@link Failure} if it cannot start, or cannot end in order. */
@@ -62,7 +61,7 @@ export async function runDaemon(config: Config, surroundings: DaemonSurroundings
 
 async function start(
   config: Config,
-  { log, onReady, onReload, openChip: open = openChip, environment = {} }: DaemonSurroundings,
+  { log, onReady, onReload, environment = {} }: DaemonSurroundings,
   onClose: (what: string, close: () => Promise<void>) => void,
 ): Promise<void> {
   const descriptors = inheritDescriptors(environment, log);
@@ -86,8 +85,10 @@ async function start(
     providers: properties.providerNames,
     log,
   });
-  const chip = await open({ tcti, config, store, log, properties, onRollback: (event) => noteRollback(audit, event) });
+  const chip = await openChip({ tcti, config, store, log, onRollback: (event) => noteRollback(audit, event) });
   onClose('TPM', () => chip.close());
+  const { hardware, guard } = chip;
+  const factory = new HardwareGuestFactory({ hardware, guard, log, properties, limits: config.limits });
 
   const directory = join(config.runDir, 'guests');
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -97,7 +98,7 @@ async function start(
   const journals = { directory: volatilePath(config.runDir), bootId: await readBootId() };
   const guests = new GuestRegistry({
     store,
-    factory: chip.factory,
+    factory,
     policies,
     log,
     audit,
@@ -124,7 +125,7 @@ async function start(
   const backups = new GuestBackups({
     guests,
     store,
-    factory: chip.factory,
+    factory,
     policies,
     audit,
     damagedDirectory: damagedPath(config.stateDir),

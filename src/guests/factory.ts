@@ -63,6 +63,8 @@ export interface GuestFactory {
   open(guest: GuestToOpen): Promise<OpenedGuest>;
   /** The state key of a guest, for a backup; 32 bytes that whoever gets them zeroizes. */
   stateKey(name: string, identity: Buffer): Promise<Buffer>;
+  /** The guest's keys, with its state key sealed to whom the configuration says now. */
+  reseal(name: string, keyBlobs: Buffer): Promise<Buffer>;
   /** A guest's records are about to be put back on purpose, as from a backup, while it is closed: that is no rollback. */
   acceptRestored(id: string): Promise<void>;
 }

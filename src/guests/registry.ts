@@ -10,6 +10,7 @@ import { Guest, type GuestSurroundings } from './guest.js';
 import { guestExists, guestNotFound, guestPresent, shuttingDown } from './failures.js';
 import { checkName } from './name.js';
 import { checkClaims } from './listen-claims.js';
+import { resealGuests, type ResealResult } from './reseal.js';
 
 /** What a new guest is to be. */
 export interface NewGuest {
@@ -128,6 +129,11 @@ export class GuestRegistry {
     // What was refused because of its policy.
     await this.resumeAll();
     return { classes: policies.classNames, problems: policies.problems.map(({ what, why }) => `${what}: ${why}`), guests };
+  }
+
+  /** Seals the state keys of all guests anew; see {@link resealGuests}. */
+  reseal(): Promise<ResealResult> {
+    return resealGuests(this.surroundings);
   }
 
   /** Starts the guests that are to run. One that fails keeps its reason; the others go on. */

@@ -184,10 +184,10 @@ const policyRequest = v.strictObject({
   values: v.optional(v.record(v.pipe(v.string(), v.regex(/^\d{1,2}$/)), v.pipe(v.string(), v.hexadecimal()))),
 });
 
-async function reseal({ chip, audit, guests }: ApiSubject): Promise<unknown> {
+async function reseal({ audit, guests }: ApiSubject): Promise<unknown> {
   const names = guests.list().map(({ meta }) => meta.name);
   await audit.note({ event: 'host-resealed', detail: `guests: ${names.join(', ') || 'none'}` });
-  return chip.host.reseal();
+  return guests.reseal();
 }
 
 async function policyDigest({ chip }: ApiSubject, { body }: ApiRequest): Promise<unknown> {

@@ -1,0 +1,155 @@
+// How a guest is built from the chip: its keys, its engines, its TPM.
+import { reasonOf } from '../failure.js';
+import type { Hardware, OpenGuest } from '../hardware/hardware.js';
+import { readHostPcrs } from '../hardware/host/pcrs.js';
+import { guestChipFailure } from '../host/chip-failures.js';
+import type { RollbackGuard } from '../host/rollback/guard.js';
+import { deriveBlobKey } from '../keys/blob.js';
+import { HardwareEngine } from '../keys/hardware-engine.js';
+import { KeyManagement } from '../keys/key-management.js';
+import { SoftwareEngine } from '../keys/software.js';
+import type { Logger } from '../logger.js';
+import type { GuestPolicy } from '../policy/guest-policy.js';
+import { limitsOf, type LimitSection } from '../policy/limits.js';
+import { hashName } from '../tpm/hash.js';
+import type { TpmDescription } from '../transport/guest-link.js';
+import { FIRMWARE_VERSION, MANUFACTURER, VENDOR_STRING } from '../vtpm/vendor.js';
+import { VTpm } from '../vtpm/vtpm.js';
+import type { GuestFactory, GuestToOpen, OpenedGuest, PcrBank } from './factory.js';
+import { decodeKeyBlobs, encodeKeyBlobs } from './key-blobs.js';
+import type { PropertyService } from './properties/service.js';
+
+const PCRS = 24;
+const DESCRIPTION: TpmDescription = {
+  revision: 159,
+  manufacturer: MANUFACTURER,
+  firmwareVersion: Number(FIRMWARE_VERSION >> 32n),
+  model: VENDOR_STRING,
+};
+
+/** What a {@link HardwareGuestFactory} makes guests with. */
+export interface HardwareGuestParts {
+  readonly hardware: Hardware;
+  readonly log: Logger;
+  readonly guard: RollbackGuard | undefined;
+  readonly properties: PropertyService;
+  /** Limits of guests whose policies say nothing of them. */
+  readonly limits: LimitSection;
+}
+
+/** Guests whose keys live in the chip. */
+export class HardwareGuestFactory implements GuestFactory {
+  constructor(private readonly parts: HardwareGuestParts) {}
+
+  async checkPolicy(name: string, policy: GuestPolicy): Promise<void> {
+    await this.learnHost(policy);
+    this.parts.properties.checkPolicy(name, policy);
+  }
+
+  async provision(id: string, policy: GuestPolicy): Promise<Buffer> {
+    try {
+      return encodeKeyBlobs(await this.parts.hardware.createGuestKeys(id, policy.keys.anchored.length > 0));
+    } catch (error) {
+      throw guestChipFailure("making the guest's keys", error);
+    }
+  }
+
+  async stateKey(name: string, identity: Buffer): Promise<Buffer> {
+    const opened = await this.parts.hardware.openGuest(decodeKeyBlobs(name, identity), name).catch((error: unknown) => {
+      throw guestChipFailure(`opening guest ${name}`, error);
+    });
+    await closeChips(opened);
+    return opened.stateKey;
+  }
+
+  async reseal(name: string, keyBlobs: Buffer): Promise<Buffer> {
+    try {
+      return encodeKeyBlobs(await this.parts.hardware.resealGuest(decodeKeyBlobs(name, keyBlobs), name));
+    } catch (error) {
+      throw guestChipFailure(`sealing the state key of guest ${name}`, error);
+    }
+  }
+
+  async acceptRestored(id: string): Promise<void> {
+    await this.parts.guard?.accept(id);
+  }
+
+  async open({ id, name, identity, policy: first, records, journal: openJournal }: GuestToOpen): Promise<OpenedGuest> {
+    const { stateKey, chip, anchored, account } = await this.parts.hardware
+      .openGuest(decodeKeyBlobs(name, identity), name)
+      .catch((error: unknown) => {
+        throw guestChipFailure(`opening guest ${name}`, error);
+      });
+    let policy = first;
+    const journal = openJournal(stateKey);
+    const close = async (): Promise<void> => {
+      journal.release();
+      this.parts.properties.closeGuest(id);
+      await closeChips({ chip, anchored }).finally(() => this.parts.guard?.release(id));
+    };
+    try {
+      const keys = new KeyManagement({
+        hardware: new HardwareEngine(chip, this.parts.log),
+        anchored: anchored === undefined ? undefined : new HardwareEngine(anchored, this.parts.log),
+        software: new SoftwareEngine(),
+        blobKey: deriveBlobKey(stateKey),
+        choose: (hierarchy, type) => policy.engineFor(hierarchy, type),
+      });
+      const observer = {
+        failed: (what: string, error: unknown): void => {
+          this.parts.log.error('a guest command failed inside', { guest: name, what, reason: reasonOf(error) });
+        },
+      };
+      const numbered = records(stateKey);
+      await this.parts.guard?.admit(id, name, numbered);
+      await this.learnHost(policy);
+      const properties = this.parts.properties.openGuest({ id, name }, policy);
+      // The same object for good: what is in it changes with the policy.
+      const limits = { ...limitsOf(policy.limits, this.parts.limits) };
+      const tpm = await VTpm.open({ records: numbered, journal, keys, limits, guestId: id, properties }, account, observer);
+      return {
+        tpm,
+        description: DESCRIPTION,
+        pcrs: () => readPcrs(tpm),
+        resume: () => tpm.resume(),
+        suspend: () => tpm.suspend(),
+        pcrLog: () => tpm.pcrLog,
+        policy: () => policy,
+        setPolicy: (next) => {
+          this.parts.properties.changeGuest({ id, name }, next);
+          Object.assign(limits, limitsOf(next.limits, this.parts.limits));
+          policy = next;
+        },
+        policyPending: () => properties.pending,
+        providerFailures: () => properties.failures,
+        counters: () => account.counters(),
+        close,
+      };
+    } catch (error) {
+      await close();
+      throw error;
+    } finally {
+      stateKey.fill(0);
+    }
+  }
+
+  private async learnHost(policy: GuestPolicy): Promise<void> {
+    await this.parts.properties
+      .learnHost(policy, () => readHostPcrs(this.parts.hardware))
+      .catch((error: unknown) => {
+        throw guestChipFailure("reading the host's PCRs", error);
+      });
+  }
+}
+
+/** Closes all that a guest has in the chip. */
+async function closeChips({ chip, anchored }: Pick<OpenGuest, 'chip' | 'anchored'>): Promise<void> {
+  await chip.close().finally(() => anchored?.close());
+}
+
+function readPcrs(tpm: VTpm): PcrBank[] {
+  return tpm.pcrBanks.map((algorithm) => ({
+    bank: hashName(algorithm),
+    values: Array.from({ length: PCRS }, (_, index) => tpm.readPcr(algorithm, index)).filter((value) => value !== undefined),
+  }));
+}
