@@ -1,6 +1,14 @@
 // Logging: standard error, one line each, nothing per guest command above debug.
 import { createLogger as winstonLogger, format, transports, type Logger as WinstonLogger } from 'winston';
-import type { Config } from './config/config.js';
+
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
+export type LogFormat = 'text' | 'json';
+
+/** What is written, and how. */
+export interface LogOptions {
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
 
 export type Logger = Pick<WinstonLogger, 'error' | 'warn' | 'info' | 'debug'>;
 
@@ -12,7 +20,7 @@ const textLine = format.printf(({ level, message, timestamp, ...fields }) => {
 });
 
 /** A logger to standard error. */
-export function createLogger({ logLevel, logFormat }: Pick<Config, 'logLevel' | 'logFormat'>): Logger {
+export function createLogger({ logLevel, logFormat }: LogOptions): Logger {
   return winstonLogger({
     level: logLevel,
     format: format.combine(format.timestamp(), logFormat === 'json' ? format.json() : textLine),

@@ -3,17 +3,22 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import * as v from 'valibot';
 import { reasonOf, systemCode } from '../failure.js';
-import { limitSection, type LimitSection } from '../policy/limits.js';
-import { isClassName } from '../policy/policy-file.js';
+import type { LogFormat, LogLevel, LogOptions } from '../logger.js';
+import { limitSection, type LimitSection } from './limits.js';
+import { className } from './names.js';
 import { parseSettings, settingsFailure, type SettingsFile } from './settings-file.js';
-import { DEFAULT_POLICY_DIRECTORY } from '../guests/policies/service.js';
-import { propertySection, type PropertySection } from './property-settings.js';
+import { propertySection, type PropertySection } from './property-section.js';
 
 export const DEFAULT_CONFIG_FILE = '/etc/tpmux/tpmux.yaml';
-export const DEFAULTS = { tcti: 'device:/dev/tpm0', stateDir: '/var/lib/tpmux', runDir: '/run/tpmux' } as const;
+export const DEFAULTS = {
+  tcti: 'device:/dev/tpm0',
+  stateDir: '/var/lib/tpmux',
+  runDir: '/run/tpmux',
+  policyDirectory: '/etc/tpmux/policies',
+} as const;
 
-export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
-export const LOG_FORMATS = ['text', 'json'] as const;
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const satisfies readonly LogLevel[];
+export const LOG_FORMATS = ['text', 'json'] as const satisfies readonly LogFormat[];
 
 /** Banks of the chip that a policy can be about. */
 export const PCR_BANKS = ['sha1', 'sha256', 'sha384', 'sha512'] as const;
@@ -55,7 +60,7 @@ const configFile = v.strictObject({
   policies: v.optional(
     v.strictObject({
       directory: v.optional(text),
-      default: v.optional(v.pipe(text, v.check(isClassName, 'Expected the name of a class: a-z, 0-9, dot, underscore and hyphen'))),
+      default: v.optional(className),
     }),
   ),
   limits: v.optional(limitSection),
@@ -76,7 +81,7 @@ export type SealToSetting =
   { readonly bank: (typeof PCR_BANKS)[number]; readonly pcrs: readonly number[] } | { readonly authority: string };
 
 /** All settings of a daemon. Times are in milliseconds. */
-export interface Config {
+export interface Config extends LogOptions {
   /** TCTI string of the chip; ignored with {@link embeddedTpm}. */
   readonly tcti: string;
   /** Run a swtpm of our own in place of a chip. */
@@ -105,8 +110,6 @@ export interface Config {
   readonly defaultPolicy: string | undefined;
   /** Limits of guests whose policies say nothing of them. */
   readonly limits: LimitSection;
-  readonly logLevel: (typeof LOG_LEVELS)[number];
-  readonly logFormat: (typeof LOG_FORMATS)[number];
   readonly maxConnections: number;
   readonly partialFrameTimeout: number;
   readonly unreadResponseTimeout: number;
@@ -148,7 +151,7 @@ export async function loadConfig(flags: ConfigFlags, environment: NodeJS.Process
     counterIndex: file.rollback?.['counter-index'],
     counterInterval: (file.rollback?.interval ?? 6) * 3_600_000,
     properties: file.properties ?? {},
-    policyDirectory: resolve(file.policies?.directory ?? DEFAULT_POLICY_DIRECTORY),
+    policyDirectory: resolve(file.policies?.directory ?? DEFAULTS.policyDirectory),
     defaultPolicy: file.policies?.default,
     limits: file.limits ?? {},
     logLevel: flags.logLevel ?? file.log?.level ?? 'info',

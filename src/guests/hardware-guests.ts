@@ -10,7 +10,7 @@ import { KeyManagement } from '../keys/key-management.js';
 import { SoftwareEngine } from '../keys/software.js';
 import type { Logger } from '../logger.js';
 import type { GuestPolicy } from '../policy/guest-policy.js';
-import { limitsOf, type LimitSection } from '../policy/limits.js';
+import { limitsOf, type LimitSection } from '../config/limits.js';
 import { hashName } from '../tpm/hash.js';
 import type { TpmDescription } from '../transport/guest-link.js';
 import { FIRMWARE_VERSION, MANUFACTURER, VENDOR_STRING } from '../vtpm/vendor.js';

@@ -1,8 +1,8 @@
 // A policy in words.
-import { BUILT_IN_PROVIDERS } from '../properties/provider-set/guest-providers.js';
+import { isBuiltIn } from '../config/names.js';
 import { IMPLEMENTATION_PCR } from '../tpm/constants/index.js';
 import type { GuestPolicy } from './guest-policy.js';
-import { LIMIT_NAMES, LIMIT_SETTINGS, type Limits } from './limits.js';
+import { LIMIT_NAMES, LIMIT_SETTINGS, type Limits } from '../config/limits.js';
 import type { PolicyChange } from './policy-changes.js';
 import { formatPcrList } from './pcr-list.js';
 import { KEY_HIERARCHIES, KEY_TYPES } from './policy-file.js';
@@ -77,7 +77,7 @@ function unknownStatements({ unknown, providers }: GuestPolicy): string[] {
 }
 
 function providerStatements({ providers }: GuestPolicy): string[] {
-  const others = providers.filter((name) => !(BUILT_IN_PROVIDERS as readonly string[]).includes(name));
+  const others = providers.filter((name) => !isBuiltIn(name));
   return [
     `each has a vector of PCRs: ${providers.join(', ')}`,
     ...(others.length === 0 ? [] : [`packages that the host must have under properties.packages: ${others.join(', ')}`]),

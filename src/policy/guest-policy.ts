@@ -1,12 +1,11 @@
 // The policy of one guest: what its file and the class in it say, with all that they leave open filled in.
 import { createHash } from 'node:crypto';
 import { canonicalJson } from '../statements/canonical-json.js';
-import type { UnknownTreatment } from '../properties/providers/certified.js';
-import type { PlatformSource } from '../properties/providers/platform.js';
+import type { PlatformSource, UnknownTreatment } from '../config/names.js';
 import { matchesPattern } from '../statements/property-set.js';
 import { settingsFailure } from '../config/settings-file.js';
 import { IMPLEMENTATION_PCR, TPM_ALG, TPM_RH } from '../tpm/constants/index.js';
-import type { LimitSection } from './limits.js';
+import type { LimitSection } from '../config/limits.js';
 import { formatPcrList, parsePcrList } from './pcr-list.js';
 import {
   type EngineName,

@@ -2,9 +2,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EXIT, Failure, reasonOf, systemCode } from '../failure.js';
+import { isClassName } from '../config/names.js';
 import { settingsFailure } from '../config/settings-file.js';
 import { GuestPolicy, overlay } from './guest-policy.js';
-import { isClassName, parsePolicy, policySource, type PolicyFile } from './policy-file.js';
+import { parsePolicy, policySource, type PolicyFile } from './policy-file.js';
 
 const FILE = /^(.+)\.(yaml|yml|json)$/;
 

@@ -1,10 +1,17 @@
 // The vTPM policy as a file: YAML or JSON, for one guest or as a class that guests share. docs/policy.md describes it.
 import * as v from 'valibot';
-import { UNKNOWN_TREATMENTS } from '../properties/providers/certified.js';
-import { PLATFORM_SOURCES } from '../properties/providers/platform.js';
-import { issuerName, propertyName, propertyValue } from '../statements/statement.js';
 import { parseSettings, settingsFailure, type SettingsFile } from '../config/settings-file.js';
-import { limitSection } from './limits.js';
+import { limitSection } from '../config/limits.js';
+import {
+  className,
+  issuerName,
+  PLATFORM_SOURCES,
+  propertyName,
+  propertyPattern,
+  propertyValue,
+  providerName,
+  UNKNOWN_TREATMENTS,
+} from '../config/names.js';
 import { parsePcrList } from './pcr-list.js';
 
 /** Version of the format. */
@@ -15,13 +22,6 @@ export const MAX_POLICY_SIZE = 65_536;
 const MAX_PROVIDERS = 16;
 const MAX_LIST = 64;
 
-const CLASS_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
-const className = v.pipe(v.string('Expected a name'), v.regex(CLASS_NAME, 'Expected a name of a-z, 0-9, dot, underscore and hyphen'));
-const providerName = v.pipe(
-  v.string('Expected the name of a provider'),
-  v.regex(/^[a-z][a-z0-9-]{0,31}$/, 'Expected the name of a provider: a-z, 0-9 and hyphen'),
-);
-const pattern = v.pipe(v.string('Expected a pattern such as os.*'), v.regex(/^[a-z0-9._/*-]{1,128}$/, 'Expected a pattern such as os.*'));
 const oneOf = <const T extends readonly string[]>(values: T) => v.picklist(values, `Expected ${orList(values)}`);
 const unique = (values: readonly string[]): boolean => new Set(values).size === values.length;
 const orList = (values: readonly string[]): string =>
@@ -55,7 +55,7 @@ const DIGEST_TREATMENTS = ['reveal', 'hide'] as const;
 const attest = v.strictObject({
   provider: v.optional(providerName),
   reveal: v.optional(
-    v.union([v.picklist(REVEAL_WORDS), list(pattern, MAX_LIST)], 'Expected all, none or a list of property names such as os.*'),
+    v.union([v.picklist(REVEAL_WORDS), list(propertyPattern, MAX_LIST)], 'Expected all, none or a list of property names such as os.*'),
   ),
   digests: v.optional(oneOf(DIGEST_TREATMENTS)),
 });
@@ -114,11 +114,6 @@ const policyFile = v.strictObject({
 
 /** What a policy file says. */
 export type PolicyFile = v.InferOutput<typeof policyFile>;
-
-/** Whether this can be the name of a class. */
-export function isClassName(name: string): boolean {
-  return CLASS_NAME.test(name);
-}
 
 /** Reads a policy. `path` is for messages. Throws a {@link Failure} that names file, place in it and what was expected. */
 export function parsePolicy(path: string, text: string): PolicyFile {

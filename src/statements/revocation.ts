@@ -4,7 +4,8 @@ import { canonicalJson } from './canonical-json.js';
 import { signEnvelope, type Envelope } from './dsse.js';
 import { PropertyError } from './property-error.js';
 import type { SigningKey } from './signing-keys.js';
-import { digestSet, issuerName, jsonOf, type DigestSet } from './statement.js';
+import { issuerName } from '../config/names.js';
+import { digestSet, jsonOf, type DigestSet } from './statement.js';
 
 /** `payloadType` of the envelope. */
 export const REVOCATION_PAYLOAD_TYPE = 'application/vnd.tpmux.revocations+json';

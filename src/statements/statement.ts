@@ -1,6 +1,7 @@
 // Property statements: in-toto Statement v1 with a predicate of our own, in a DSSE envelope.
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
+import { issuerName, properties } from '../config/names.js';
 import { TPM_ALG } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
 import { canonicalJson } from './canonical-json.js';
@@ -18,7 +19,6 @@ export const PROPERTY_PREDICATE_TYPE = 'urn:tpmux:predicate:properties:v1';
 
 /** Subjects of one statement at most. */
 export const MAX_SUBJECTS = 1024;
-const MAX_PROPERTIES = 64;
 
 /** Names of hash algorithms in `digest`, and the banks that they are looked up in. */
 export const DIGEST_BANKS = { sha1: TPM_ALG.SHA1, sha256: TPM_ALG.SHA256, sha384: TPM_ALG.SHA384, sha512: TPM_ALG.SHA512 } as const;
@@ -40,16 +40,6 @@ const timestamp = v.pipe(
   v.string(),
   v.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/, 'Expected a UTC time such as 2026-01-31T12:00:00Z'),
   v.check((text) => !Number.isNaN(Date.parse(text)), 'Expected a time that exists'),
-);
-export const issuerName = v.pipe(v.string(), v.regex(/^[\x21-\x7e]{1,256}$/, 'Expected 1 to 256 ASCII characters without blanks'));
-export const propertyName = v.pipe(
-  v.string(),
-  v.regex(/^[a-z0-9][a-z0-9._/-]{0,127}$/, 'Expected a name of a-z, 0-9, dot, underscore, slash and hyphen'),
-);
-export const propertyValue = v.union([v.boolean(), v.pipe(v.number(), v.safeInteger()), v.pipe(v.string(), v.maxLength(256))]);
-export const properties = v.pipe(
-  v.record(propertyName, propertyValue),
-  v.check((all) => Object.keys(all).length >= 1 && Object.keys(all).length <= MAX_PROPERTIES, 'Expected 1 to 64 properties'),
 );
 
 const predicate = v.strictObject({

@@ -1,7 +1,8 @@
 // Evidence about a guest: the translated log and the statements that it rests on. One JSON document; docs/attestation.md describes it.
 import * as v from 'valibot';
 import { MAX_ENVELOPE } from '../statements/dsse.js';
-import { digestSet, propertyName, propertyValue } from '../statements/statement.js';
+import { propertyName, propertyValue } from '../config/names.js';
+import { digestSet } from '../statements/statement.js';
 import { VerificationError } from './verification-error.js';
 
 /** `type` of the document; the number is its version. */

@@ -1,6 +1,6 @@
 // The remote verifier: from a quote, a log and statements to the properties that a guest has shown. It needs no TPM and no daemon.
 import { isProviderExtraData, providerExtraData } from '../tpm/provider-quote.js';
-import { BUILT_IN_PROVIDERS } from '../properties/provider-set/guest-providers.js';
+import { BUILT_IN_PROVIDERS } from '../config/names.js';
 import type { Property } from '../statements/property-set.js';
 import type { Properties } from '../properties/providers/provider.js';
 import { parseEvidence, type Evidence } from './evidence.js';

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { BUILT_IN_PROVIDERS } from '../../src/properties/provider-set/guest-providers.js';
+import { BUILT_IN_PROVIDERS } from '../../src/config/names.js';
 import { VolatileJournal } from '../../src/store/volatile-journal.js';
 import {
   GetRandom,

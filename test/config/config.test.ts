@@ -6,7 +6,7 @@ import { loadConfig, parseConfig } from '../../src/config/config.js';
 import { DEFAULT_COUNTER_INDEX } from '../../src/hardware/host/counter.js';
 import { DEFAULT_HOST_ROOT_HANDLE } from '../../src/hardware/host/keys.js';
 import { EXIT, Failure } from '../../src/failure.js';
-import { LIMIT_NAMES, LIMIT_SETTINGS } from '../../src/policy/limits.js';
+import { LIMIT_NAMES, LIMIT_SETTINGS } from '../../src/config/limits.js';
 
 const refused = (content: string, why: RegExp): void => {
   assert.throws(

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { Failure } from '../../src/failure.js';
 import { GuestPolicy, overlay } from '../../src/policy/guest-policy.js';
-import { defaultLimits, LIMIT_NAMES, LIMIT_SETTINGS, limitsOf } from '../../src/policy/limits.js';
+import { defaultLimits, LIMIT_NAMES, LIMIT_SETTINGS, limitsOf } from '../../src/config/limits.js';
 import { formatPcrList, parsePcrList } from '../../src/policy/pcr-list.js';
 import { MAX_POLICY_SIZE, parsePolicy } from '../../src/policy/policy-file.js';
 import { TPM_ALG, TPM_RH } from '../../src/tpm/constants/index.js';
@@ -92,7 +92,7 @@ describe('a policy file', () => {
     refuses('version: 1\nlimits: {nv-bytes: 1}', /^limits\.nv-bytes: Expected a number from 8192 to 1048576$/);
     refuses('version: 1\nlimits: {cores: 1}', /^limits\.cores: there is no such setting$/);
     refuses('version: 1\nmigration: {allowed: maybe}', /^migration\.allowed: Expected true or false$/);
-    refuses('version: 1\nclass: ../etc/passwd', /^class: Expected a name/);
+    refuses('version: 1\nclass: ../etc/passwd', /^class: Expected the name of a class/);
     refuses('version: 1\nversion: 1', /^line 2 is not YAML/);
     refuses('version: 1\nclass: *nothing', /class|alias|anchor/i);
     refuses(`version: 1 # ${'x'.repeat(MAX_POLICY_SIZE)}`, /more than 65536 characters/);

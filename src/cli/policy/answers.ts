@@ -1,6 +1,6 @@
 // The daemon's answers about policies.
 import * as v from 'valibot';
-import type { Limits } from '../../policy/limits.js';
+import type { Limits } from '../../config/limits.js';
 
 const limits = v.custom<Limits>((value) => typeof value === 'object' && value !== null);
 

@@ -6,7 +6,7 @@ import { checkName } from '../../guests/name.js';
 import { EXIT, Failure } from '../../failure.js';
 import { explainChange, explainPolicy } from '../../policy/explain-policy.js';
 import { GuestPolicy } from '../../policy/guest-policy.js';
-import { limitsOf, type Limits } from '../../policy/limits.js';
+import { limitsOf, type Limits } from '../../config/limits.js';
 import { PolicyClasses } from '../../policy/policy-classes.js';
 import { policyChanges } from '../../policy/policy-changes.js';
 import { parsePolicy } from '../../policy/policy-file.js';

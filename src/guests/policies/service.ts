@@ -1,15 +1,12 @@
 // The policies of a host's guests: the classes that they share, and what a guest's own policy comes to.
+import { limitsOf, type LimitSection, type Limits } from '../../config/limits.js';
 import { EXIT, Failure } from '../../failure.js';
 import { GuestPolicy } from '../../policy/guest-policy.js';
-import { limitsOf, type LimitSection, type Limits } from '../../policy/limits.js';
 import { PolicyClasses } from '../../policy/policy-classes.js';
 import { policyChanges, type PolicyChange } from '../../policy/policy-changes.js';
 import { parsePolicy, POLICY_VERSION } from '../../policy/policy-file.js';
 import type { GuestMeta } from '../../store/guest-meta.js';
 import type { Logger } from '../../logger.js';
-
-/** Where the files of policy classes are unless configured otherwise. */
-export const DEFAULT_POLICY_DIRECTORY = '/etc/tpmux/policies';
 
 /** What {@link PolicyService.open} needs. */
 export interface PolicyServiceOptions {

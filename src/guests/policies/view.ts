@@ -1,6 +1,6 @@
 // A guest's policy, as the control API shows it.
 import { reasonOf } from '../../failure.js';
-import type { Limits } from '../../policy/limits.js';
+import type { Limits } from '../../config/limits.js';
 import type { PolicyFile } from '../../policy/policy-file.js';
 import type { GuestMeta } from '../../store/guest-meta.js';
 import type { OpenedGuest } from '../factory.js';

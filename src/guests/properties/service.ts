@@ -10,7 +10,8 @@ import { ProviderPackage } from '../../properties/providers/package.js';
 import type { HostStore } from '../../store/host-store.js';
 import type { AuditSink } from '../../host/audit-log.js';
 import type { Logger } from '../../logger.js';
-import { DEFAULT_PROVIDERS, readTrust, type PropertySection } from '../../config/property-settings.js';
+import { DEFAULT_PROVIDERS, type PropertySection } from '../../config/property-section.js';
+import { readTrust } from './trust-roots.js';
 
 /** Host record that remembers the numbers of revocation lists. */
 const REVOCATIONS_RECORD = 'revocations';

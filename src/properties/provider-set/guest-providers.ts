@@ -1,9 +1,10 @@
 // The providers of one guest, over its power cycles.
 import { isDeepStrictEqual } from 'node:util';
+import { isBuiltIn, type PlatformSource } from '../../config/names.js';
 import { IMPLEMENTATION_PCR } from '../../tpm/constants/index.js';
 import { CertifiedProvider, type CertifiedOptions } from '../providers/certified.js';
 import { LogProvider } from '../providers/log.js';
-import { PlatformProvider, type HostEvidence, type PlatformSource } from '../providers/platform.js';
+import { PlatformProvider, type HostEvidence } from '../providers/platform.js';
 import { DIGEST, type NamedProvider, type PropertyProvider, type ProviderContext } from '../providers/provider.js';
 import type { ProviderPackage } from '../providers/package.js';
 import { decodeChoice, encodeChoice } from '../matrix/provider-choice.js';
@@ -12,9 +13,6 @@ import type { StatementSnapshot } from '../../statements/statement-index.js';
 
 /** The provider that keeps the measurement log. */
 export const LOG_PROVIDER = 'log';
-/** Providers that need no package. */
-export const BUILT_IN_PROVIDERS = ['digest', 'certified', 'platform', LOG_PROVIDER] as const;
-export type BuiltInProvider = (typeof BUILT_IN_PROVIDERS)[number];
 
 /** Where `certified` gets its statements. */
 export interface StatementSource {
@@ -233,7 +231,7 @@ export function missingProvider(host: HostProviders, { names, platform }: Provid
 }
 
 function exists({ host, packages }: HostProviders, name: string): boolean {
-  return name === 'platform' ? host !== undefined : (BUILT_IN_PROVIDERS as readonly string[]).includes(name) || packages.has(name);
+  return name === 'platform' ? host !== undefined : isBuiltIn(name) || packages.has(name);
 }
 
 /** What is chosen for each PCR now; a choice that is changed later makes no difference. */

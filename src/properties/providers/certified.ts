@@ -1,15 +1,9 @@
 // The built-in provider `certified`: what is extended is not a binary's digest but that of the properties that somebody certified.
+import type { UnknownTreatment } from '../../config/names.js';
 import { hash } from '../../tpm/hash.js';
 import { fixedValue, type Measurement, type PropertyProvider, type Translation } from './provider.js';
 import type { PropertySet } from '../../statements/property-set.js';
 import type { KeptStatement, StatementSnapshot } from '../../statements/statement-index.js';
-
-/**
- * What becomes of a measurement without a statement in force: `value` extends {@link fixedValue} `unknown`, `distinct` extends the
- * bank's hash of that value and the digest, so that two unknown things differ, and `refuse` refuses.
- */
-export const UNKNOWN_TREATMENTS = ['value', 'distinct', 'refuse'] as const;
-export type UnknownTreatment = (typeof UNKNOWN_TREATMENTS)[number];
 
 export interface CertifiedOptions {
   readonly unknown?: UnknownTreatment | undefined;

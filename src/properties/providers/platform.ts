@@ -1,4 +1,5 @@
 // The built-in provider `platform`: an ordinary TPM whose PCRs start from what the host is.
+import type { PlatformSource } from '../../config/names.js';
 import { hash } from '../../tpm/hash.js';
 import type { Measurement, PropertyProvider } from './provider.js';
 import type { PropertySet } from '../../statements/property-set.js';
@@ -10,10 +11,6 @@ export interface HostEvidence {
   /** Properties of the host, if some are known. */
   readonly properties?: PropertySet | undefined;
 }
-
-/** What PCRs start from: `pcrs`, PCR by PCR, or `properties`, the same in all. */
-export const PLATFORM_SOURCES = ['pcrs', 'properties'] as const;
-export type PlatformSource = (typeof PLATFORM_SOURCES)[number];
 
 /**
  * Whenever PCR i is set to its initial value, the host's value is extended into it: the host's PCR i of the same bank, or the

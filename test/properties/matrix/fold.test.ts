@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { parse } from 'yaml';
 import type { Catalog } from '../../../src/statements/catalog.js';
-import { UNKNOWN_TREATMENTS } from '../../../src/properties/providers/certified.js';
+import { UNKNOWN_TREATMENTS } from '../../../src/config/names.js';
 import { parseEventLog } from '../../../src/statements/event-log.js';
 import type { GuestProviders } from '../../../src/properties/provider-set/guest-providers.js';
 import { exportLog, foldLog, tcgLog } from '../../../src/properties/measurement-log/export.js';
