@@ -86,6 +86,12 @@ function extensionBits(extensions: readonly DerElement[], identifier: Buffer): n
   return bits;
 }
 
+/** Whether two extensions have the same identifier, which no certificate may have (RFC 5280, 4.2): readers differ in which one they believe. */
+function hasDuplicates(extensions: readonly DerElement[]): boolean {
+  const identifiers = extensions.map(({ content }) => (readElement(content)?.encoded ?? content).toString('hex'));
+  return new Set(identifiers).size < identifiers.length;
+}
+
 /** Checks what the extensions say of the key. `TPM_RC_ATTRIBUTES` at the key, `TPM_RC_VALUE` at the certificate. */
 function checkExtensions(call: Call, key: TpmObject, { content }: DerElement): void {
   const refuse = (): TpmError => call.error(TPM_RC.VALUE, 'partialCertificate');
@@ -93,6 +99,7 @@ function checkExtensions(call: Call, key: TpmObject, { content }: DerElement): v
   if (list?.tag !== DER_TAG.SEQUENCE || list.encoded.length !== content.length) throw refuse();
   const extensions = readElements(list.content);
   if (extensions === undefined || extensions.some(({ tag }) => tag !== DER_TAG.SEQUENCE)) throw refuse();
+  if (hasDuplicates(extensions)) throw refuse();
   const bitsOf = (identifier: Buffer): number | undefined => call.at('partialCertificate', () => extensionBits(extensions, identifier));
   const attributes = bitsOf(TCG_TPMA_OBJECT);
   if (attributes !== undefined && attributes !== key.publicArea.objectAttributes >>> 0) throw call.error(TPM_RC.ATTRIBUTES, 'objectHandle');

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { bitString, DER_TAG, element, integer, nullElement, objectIdentifier, readElements, sequence } from '../../../src/crypto/der.js';
-import { CertifyX509, CreatePrimary, FlushContext, LoadExternal } from '../../../src/tpm/commands/index.js';
+import { CertifyX509, CreatePrimary, FlushContext, LoadExternal, ReadPublic } from '../../../src/tpm/commands/index.js';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPMA_OBJECT } from '../../../src/tpm/constants/index.js';
 import { atHandle, atParameter, describeResponseCode, TPM_RC } from '../../../src/tpm/response-code.js';
 import type { TPMI_ECC_CURVE, TPMT_PUBLIC, TPMT_SIG_SCHEME_PLUS, TPMT_SIGNATURE_PLUS } from '../../../src/tpm/structures/index.js';
@@ -67,6 +67,9 @@ describe('CertifyX509', () => {
     return load({ ...rsaTemplate(), objectAttributes: free | attributes, unique: modulus }, prime);
   }
 
+  const publicAreaOf = async (objectHandle: number): Promise<TPMT_PUBLIC> =>
+    (await both.runSame(ReadPublic, { objectHandle }, [])).outPublic;
+
   /** The certificate that a caller puts together. */
   function certificate(given: Buffer, added: Buffer, signature: TPMT_SIGNATURE_PLUS): X509Certificate {
     const mine = readElements(readElements(given)?.[0]?.content ?? none)?.map(({ encoded }) => encoded) ?? [];
@@ -126,6 +129,23 @@ describe('CertifyX509', () => {
         assert.equal(made.subject, 'CN=subject');
         assert.ok(toBigInt(Buffer.from(made.serialNumber, 'hex')) > 0n && made.serialNumber.length <= 40);
       }
+    }
+  });
+
+  it('no certificate in which an extension stands twice: readers differ in which one they believe', async () => {
+    const key = await ecc();
+    const { objectAttributes } = await publicAreaOf(key);
+    const other = sequence(objectIdentifier('2.5.29.19'), octets(sequence()));
+    for (const twice of [
+      [SIGN_USAGE, usage(0x08, 3)],
+      [SIGN_USAGE, SIGN_USAGE],
+      [SIGN_USAGE, other, other],
+      [attributesExtension(objectAttributes), attributesExtension(0), SIGN_USAGE],
+    ]) {
+      const partialCertificate = partial(extensions(...twice));
+      const inScheme = { scheme: ECDSA, details: { hashAlg: SHA256 } } as const;
+      const request = frame(CertifyX509, { objectHandle: key, signHandle: key, reserved: none, inScheme, partialCertificate });
+      assert.equal(codeOf(await both.ours.execute(request)), atParameter(TPM_RC.VALUE, 3));
     }
   });
 
