@@ -1,4 +1,4 @@
-// What one connection has going on, in memory that can outlive the process: native/exchange.cc.
+// What one connection has going on, in memory that can outlive the process: native/exchange-memory.cc.
 import { addon, systemError, type NativeExchangeMemory } from './addon.js';
 import { checkFd, type Received } from './descriptors.js';
 
@@ -28,7 +28,7 @@ export class ExchangeMemory {
   }
 
   /**
-   * Takes over `fd`, which is closed if this throws: `EINVAL` if it is not the memory of a exchange of these sizes, or of a version that has
+   * Takes over `fd`, which is closed if this throws: `EINVAL` if it is not the memory of an exchange of these sizes, or of a version that has
    * another layout.
    */
   static adopt(fd: number, sizes: ExchangeSizes): ExchangeMemory {

@@ -1,12 +1,5 @@
 // A connection's descriptor and its exchange: bytes in and out that are not lost when another process takes over.
-import { closeFd, describeSocket, DescriptorWatch, ExchangeMemory, shutdownSocket, type ExchangeSizes } from '../native/index.js';
-import { MAX_COMMAND_SIZE } from '../vtpm/guest-tpm.js';
-import { MAX_STATE_BLOB } from './control/commands.js';
-
-/** Room of connections that carry TPM commands, one of which the simulator's protocol wraps. */
-export const COMMAND_LEDGER: ExchangeSizes = { input: 0x10000, response: 2 * MAX_COMMAND_SIZE };
-/** Room of control connections. What is not used takes no memory. */
-export const CONTROL_LEDGER: ExchangeSizes = { input: MAX_STATE_BLOB + 0x10000, response: MAX_STATE_BLOB + 0x10000 };
+import { closeFd, describeSocket, DescriptorWatch, type ExchangeMemory, shutdownSocket } from '../native/index.js';
 
 /** One connection. */
 export class Channel {

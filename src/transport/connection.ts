@@ -2,12 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { closeFd } from '../native/index.js';
-import { TPM_RC } from '../tpm/response-code.js';
 import type { Channel } from './channel.js';
-import { CONTROL_RESULT, controlCommand, controlResult } from './control/commands.js';
-import type { ControlSession } from './control/session.js';
-import { feedControl, noControl, owesRest, type ControlRequest } from './control/stream.js';
-import { errorFrame, feedFrames, noFrame } from './frame.js';
 import type { GuestLink } from './guest-link.js';
 
 /** What came of one piece of input. */
@@ -37,6 +32,8 @@ export interface Protocol<Request> {
   /** What has to be known after the request, apart from the input, to go on: 32 bits. */
   noteAfter?(request: Request): number;
   done?(ending: Ending): Promise<void>;
+  /** Takes descriptors that came, before the bytes beside them are fed; without it they are closed. */
+  readonly takeDescriptors?: ((fds: readonly number[]) => void) | undefined;
 }
 
 /** A connection that is being served. */
@@ -49,27 +46,9 @@ export interface Connection {
   leave(grace: number): Promise<void>;
 }
 
-/** Serves TPM commands. `onCommand` is told of each. */
-export function serveData(channel: Channel, link: GuestLink, onCommand: () => void = () => undefined): Connection {
-  let state = noFrame;
-  return serve(channel, link, {
-    feed: (input) => {
-      const step = feedFrames(state, input);
-      state = step.state;
-      return { requests: step.frames, partial: state.length > 0, violation: step.violation };
-    },
-    sizeOf: (frame) => frame.length,
-    answer: (frame, token) => {
-      onCommand();
-      return link.tpm.execute(frame, link.locality, token);
-    },
-    interrupted: (_frame, token) => interruptedCommand(link, token),
-  });
-}
-
-/** The response to a command over which a daemon died. If it had no effect it can be sent again. */
-export function interruptedCommand({ tpm }: GuestLink, token: number): Buffer {
-  return tpm.answered(token) ?? errorFrame(TPM_RC.RETRY);
+/** Serves `protocol` on `channel`, from where its exchange stands. */
+export function serve<Request>(channel: Channel, link: GuestLink, protocol: Protocol<Request>): Connection {
+  return new Server(channel, link, protocol);
 }
 
 let tokens = randomInt(0x1_0000_0000);
@@ -80,74 +59,100 @@ function nextToken(): number {
   return tokens;
 }
 
-const PADDING_MASK = 0xff;
+class Server<Request> implements Connection {
+  readonly ended: Promise<Ending>;
+  private ending: Ending | undefined;
+  /** A request is being answered. */
+  private busy = false;
+  private readonly deadline: Deadline;
 
-/** Serves control requests. Descriptors may come on it with `withDescriptors`. */
-export function serveControl(channel: Channel, session: ControlSession, withDescriptors: boolean): Connection {
-  const { link } = session;
-  let state = { ...noControl, padding: channel.exchange.note & PADDING_MASK };
-  let { padding } = state;
-  session.onNote = (note) => {
-    channel.exchange.note = note | padding;
-  };
-  return serve<ControlRequest>(
-    channel,
-    link,
-    {
-      feed: (bytes) => {
-        const step = feedControl(state, bytes, controlCommand);
-        state = step.state;
-        return { requests: step.requests, partial: owesRest(state), violation: step.violation };
-      },
-      sizeOf: ({ size }) => size,
-      ready: () => link.turn.wait(session),
-      answer: (request) => runControl(session, request),
-      interrupted: ({ number, body }) =>
-        controlCommand(number)?.repeatable?.(body) === true ? undefined : controlResult(CONTROL_RESULT.fail),
-      noteAfter: ({ number }) => {
-        padding = controlCommand(number)?.padding ?? 0;
-        return session.note | padding;
-      },
-      done: (ending) => session.end(ending),
-    },
-    withDescriptors
-      ? (fds) => {
-          session.receive(fds);
-        }
-      : undefined,
-  );
-}
-
-async function runControl(session: ControlSession, request: ControlRequest): Promise<Buffer> {
-  const { link } = session;
-  const command = controlCommand(request.number);
-  if (command === undefined) return controlResult(CONTROL_RESULT.badOrdinal);
-  try {
-    session.begin();
-    const response = await command.run(session, request.body);
-    link.remember();
-    return response;
-  } catch (error) {
-    link.onDefect(error);
-    return controlResult(CONTROL_RESULT.fail);
+  constructor(
+    private readonly channel: Channel,
+    private readonly link: GuestLink,
+    private readonly protocol: Protocol<Request>,
+  ) {
+    this.deadline = new Deadline(link.limits.partialFrameTimeout, () => {
+      link.onRejection('slow_command');
+      channel.close();
+    });
+    this.ended = this.run();
   }
-}
 
-/** Serves `protocol` on `channel`, from where its exchange stands. Descriptors that come go to `takeDescriptors` before the bytes beside them. */
-export function serve<Request>(
-  channel: Channel,
-  link: GuestLink,
-  protocol: Protocol<Request>,
-  takeDescriptors?: (fds: readonly number[]) => void,
-): Connection {
-  const { exchange } = channel;
-  let ending: Ending | undefined;
-  let busy = false;
-  const deadline = new Deadline(link.limits.partialFrameTimeout, () => {
-    link.onRejection('slow_command');
-    channel.close();
-  });
-  const answer = async (request: Request): Promise<void> => {
+  get open(): boolean {
+    return !this.channel.closed;
+  }
+
+  async finish(grace: number): Promise<void> {
+    this.ending ??= 'finished';
+    if (!this.busy) this.channel.close();
+    const timer = setTimeout(() => {
+      this.channel.close();
+    }, grace);
+    await this.ended;
+    clearTimeout(timer);
+  }
+
+  async leave(grace: number): Promise<void> {
+    this.ending ??= 'left';
+    this.deadline.stop();
+    if (this.busy) await Promise.race([this.ended, delay(grace, undefined, { ref: false })]);
+    // The request that still runs is one that was interrupted.
+    this.channel.leave();
+  }
+
+  /** Never rejects. */
+  private async run(): Promise<Ending> {
+    try {
+      await this.readAndAnswer();
+    } catch (error) {
+      if (!isPeerGone(error)) this.link.onDefect(error);
+    }
+    this.deadline.stop();
+    this.ending ??= 'peer';
+    const { ending } = this;
+    try {
+      if (ending === 'left') this.channel.leave();
+      else this.channel.close();
+      await this.protocol.done?.(ending);
+    } catch (error) {
+      this.link.onDefect(error);
+    }
+    return ending;
+  }
+
+  /** Until the stream ends, for whatever reason. */
+  private async readAndAnswer(): Promise<void> {
+    for (let input: Buffer | undefined = this.channel.exchange.input(); input !== undefined; input = await this.receive()) {
+      if (input.length > 0 && !(await this.take(input))) return;
+    }
+  }
+
+  /** Answers what `input` completes. False if nothing more is to be read. */
+  private async take(input: Buffer): Promise<boolean> {
+    const { requests, partial, violation, end = false } = this.protocol.feed(input);
+    // A response is sent before the clock of the next command starts.
+    if (requests.length > 0) this.deadline.stop();
+    for (const request of requests) {
+      await this.protocol.ready?.();
+      if (this.isEnding() || this.channel.closed) break;
+      this.busy = true;
+      await this.answer(request);
+      this.busy = false;
+    }
+    if (violation !== undefined) this.link.onRejection('bad_header');
+    if (this.isEnding() || violation !== undefined || end) return false;
+    if (partial) this.deadline.start();
+    return true;
+  }
+
+  private isEnding(): boolean {
+    return this.ending !== undefined;
+  }
+
+  /** From the phase on that the exchange is in: another daemon may have begun with the request. */
+  private async answer(request: Request): Promise<void> {
+    const { channel, link, protocol } = this;
+    const { exchange } = channel;
     const { phase } = exchange;
     if (phase === 'idle') exchange.begin(protocol.sizeOf(request), nextToken());
     const { token } = exchange;
@@ -157,71 +162,17 @@ export function serve<Request>(
     }
     await send(channel, link);
     exchange.done(protocol.noteAfter?.(request) ?? 0);
-  };
-  const answerAll = async (requests: readonly Request[]): Promise<void> => {
-    for (const request of requests) {
-      await protocol.ready?.();
-      if (ending !== undefined || channel.closed) return;
-      busy = true;
-      await answer(request);
-      busy = false;
-    }
-  };
-  const run = async (): Promise<void> => {
-    for (let input = exchange.input(); ;) {
-      if (input.length > 0) {
-        const step = protocol.feed(input);
-        // A response is sent before the clock of the next command starts.
-        if (step.requests.length > 0) deadline.stop();
-        await answerAll(step.requests);
-        if (step.violation !== undefined) link.onRejection('bad_header');
-        if (ending !== undefined || step.violation !== undefined || step.end === true) return;
-        if (step.partial) deadline.start();
-      }
-      const received = await channel.receive(takeDescriptors !== undefined);
-      if (received === undefined) return;
-      if (takeDescriptors === undefined) received.fds.forEach(closeFd);
-      else takeDescriptors(received.fds);
-      input = received.data;
-    }
-  };
-  const ended = run()
-    .catch((error: unknown) => {
-      if (!isPeerGone(error)) link.onDefect(error);
-    })
-    .then(async () => {
-      deadline.stop();
-      ending ??= 'peer';
-      if (ending === 'left') channel.leave();
-      else channel.close();
-      await protocol.done?.(ending);
-    })
-    .catch((error: unknown) => {
-      link.onDefect(error);
-    })
-    .then(() => ending ?? 'peer');
-  return {
-    get open() {
-      return !channel.closed;
-    },
-    ended,
-    finish: async (grace) => {
-      ending ??= 'finished';
-      if (!busy) channel.close();
-      const timer = setTimeout(() => {
-        channel.close();
-      }, grace);
-      await ended;
-      clearTimeout(timer);
-    },
-    leave: async (grace) => {
-      ending ??= 'left';
-      deadline.stop();
-      if (busy) await Promise.race([ended, delay(grace, undefined, { ref: false })]);
-      // The request that still runs is one that was interrupted.
-      channel.leave();
-    },
-  };
+  }
+
+  /** The next piece of input; undefined if there is none any more. Descriptors that came with it are the protocol's, or closed. */
+  private async receive(): Promise<Buffer | undefined> {
+    const { takeDescriptors } = this.protocol;
+    const received = await this.channel.receive(takeDescriptors !== undefined);
+    if (received === undefined) return undefined;
+    if (takeDescriptors === undefined) received.fds.forEach(closeFd);
+    else takeDescriptors(received.fds);
+    return received.data;
+  }
 }
 
 /** Runs out once, unless stopped; starting it while it runs does not prolong it. */

@@ -6,7 +6,7 @@ export const HEADER_SIZE = 10;
 const SIZE_OFFSET = 2;
 const SIZE_END = 6;
 
-/** A response of a header alone. */
+/** A response of a header alone; also for `TPM_RC_SUCCESS`. */
 export function errorFrame(code: number): Buffer {
   const frame = Buffer.from('80010000000a00000000', 'hex');
   frame.writeUInt32BE(code, SIZE_END);

@@ -1,7 +1,8 @@
 // The connections of one guest: accepted, taken over from another daemon, ended or left to the next one.
 import { closeFd, ExchangeMemory, shutdownSocket } from '../native/index.js';
 import { Channel } from './channel.js';
-import { serveControl, serveData, type Connection } from './connection.js';
+import type { Connection } from './connection.js';
+import { serveControl } from './control/serve.js';
 import { ControlSession } from './control/session.js';
 import type { GuestDescriptors } from './kept/descriptor-store.js';
 import type { GuestLink } from './guest-link.js';
@@ -14,6 +15,7 @@ import {
   type KeptConnection,
 } from './kept/connections.js';
 import { serveMssimCommands, serveMssimPlatform } from './mssim/mssim.js';
+import { serveData } from './tpm-commands.js';
 
 type Serve = (channel: Channel) => Connection;
 

@@ -53,7 +53,7 @@ export function dataSocketPath(directory: string): string {
 export class GuestEndpoint {
   private readonly listeners: { readonly name: string; readonly listener: Listener }[] = [];
   private readonly connections: GuestConnections;
-  private readonly cell: GuestMemory | undefined;
+  private readonly memory: GuestMemory | undefined;
   private readonly link: GuestLink;
   private readonly descriptors: GuestDescriptors;
   private lines: readonly LineServer[] = [];
@@ -66,9 +66,9 @@ export class GuestEndpoint {
   ) {
     const { name, tpm, description, limits, onRejection, onDefect, onRefusedState = (): void => undefined } = options;
     this.descriptors = descriptors;
-    const cell = GuestMemory.open(kept.cell, descriptors);
-    this.cell = cell;
-    const earlier = cell?.read();
+    const memory = GuestMemory.open(kept.memory, descriptors);
+    this.memory = memory;
+    const earlier = memory?.read();
     tpm.bufferSize = earlier?.bufferSize ?? BUFFER_SIZE.max;
     this.link = {
       name,
@@ -77,8 +77,8 @@ export class GuestEndpoint {
       limits,
       locality: earlier?.locality ?? 0,
       incoming: false,
-      turn: new ControlLock(),
-      remember: () => cell?.write(this.link),
+      lock: new ControlLock(),
+      remember: () => memory?.write(this.link),
       onRejection,
       onRefusedState,
       onDefect,
@@ -148,8 +148,8 @@ export class GuestEndpoint {
       this.descriptors.remove(name);
     }
     await Promise.all([this.connections.finish(grace), this.closeRest(grace)]);
-    if (this.cell !== undefined) this.descriptors.remove(GUEST_MEMORY_NAME);
-    this.cell?.close();
+    if (this.memory !== undefined) this.descriptors.remove(GUEST_MEMORY_NAME);
+    this.memory?.close();
     // Closing a listener removes its socket; what somebody else put into the directory stays.
     await rmdir(this.options.directory).catch(() => undefined);
   }
@@ -158,7 +158,7 @@ export class GuestEndpoint {
   async leave(grace: number): Promise<void> {
     for (const { listener } of this.listeners) listener.leave();
     await Promise.all([this.connections.leave(grace), this.closeRest(grace)]);
-    this.cell?.close();
+    this.memory?.close();
   }
 
   private async closeRest(grace: number): Promise<void> {
@@ -192,7 +192,7 @@ export class GuestEndpoint {
   /** Brings the TPM to where the machine had it, then answers. */
   private async takeOver(onDropped: (name: string, reason: string) => void): Promise<void> {
     const { link, kept } = this;
-    const before = this.cell?.read();
+    const before = this.memory?.read();
     // The machine ended while no daemon was there, or state that was put in has been lost.
     const ended = kept.lostControls.some((note) => ControlSession.leavesTraces(note)) || before?.incoming === true;
     if ((ended || before?.off === true) && link.tpm.powered) await link.tpm.powerOff();

@@ -42,7 +42,7 @@ export interface GuestLink {
   locality: number;
   /** State was put into the TPM and waits for INIT. */
   incoming: boolean;
-  readonly turn: ControlLock;
+  readonly lock: ControlLock;
   /** Keeps for another daemon what a request may have changed of the above, and whether the TPM has power. */
   readonly remember: () => void;
   readonly onRejection: (reason: Rejection) => void;

@@ -18,7 +18,7 @@ export function testLink(tpm: GuestTpm, limits: Partial<TransportLimits> = {}): 
     limits: { ...DEFAULT_LIMITS, ...limits },
     locality: 0,
     incoming: false,
-    turn: new ControlLock(),
+    lock: new ControlLock(),
     remember: () => undefined,
     rejections,
     defects,

@@ -1,4 +1,4 @@
-// Whose turn it is on the control channel. A machine (QEMU) has the TPM to itself from SET_DATAFD until its control connection ends.
+// Who may use the control channel. A machine (QEMU) has the TPM to itself from SET_DATAFD until its control connection ends.
 
 /** Lets one control connection keep the others waiting. */
 export class ControlLock {
@@ -10,19 +10,19 @@ export class ControlLock {
     return this.owner !== undefined;
   }
 
-  /** Resolves when nobody but `connection` has the turn. */
+  /** Resolves when nobody but `connection` holds the lock. */
   async wait(connection: object): Promise<void> {
     while (this.owner !== undefined && this.owner !== connection) {
       await new Promise<void>((resolve) => this.waiters.push(resolve));
     }
   }
 
-  /** Gives `connection` the turn; it has {@link wait}ed. */
+  /** Gives the lock to `connection`, which has {@link wait}ed. */
   take(connection: object): void {
     this.owner = connection;
   }
 
-  /** Ends the turn of `connection`, if it has it; those who wait go on. */
+  /** Takes the lock from `connection`, if it holds it; those who wait go on. */
   release(connection: object): void {
     if (this.owner !== connection) return;
     this.owner = undefined;

@@ -52,7 +52,7 @@ export class ControlSession {
     this.data = attach?.(() => {
       this.begin();
     });
-    this.link.turn.take(this);
+    this.link.lock.take(this);
   }
 
   /** Takes descriptors that have come with the bytes that come next. No request has more than one: only the last is kept. */
@@ -78,7 +78,7 @@ export class ControlSession {
     if (connection === undefined) return 'no descriptor';
     this.data = connection;
     this.machine = true;
-    this.link.turn.take(this);
+    this.link.lock.take(this);
     return 'attached';
   }
 
@@ -104,7 +104,7 @@ export class ControlSession {
     if (this.data?.open === true) this.link.tpm.cancel();
     await this.data?.finish(0);
     if (ending === 'peer' && !this.shutDown) await this.powerCycle();
-    this.link.turn.release(this);
+    this.link.lock.release(this);
   }
 
   /** A state blob from `offset` on. It is made anew at offset 0. */

@@ -1,8 +1,14 @@
 // What another daemon left of a guest's sockets: told apart by name, checked, and ready to be served.
 import { closeFd, describeSocket, ExchangeMemory, type ExchangeSizes, type SocketDescription } from '../../native/index.js';
 import { reasonOf } from '../../failure.js';
-import { COMMAND_LEDGER, CONTROL_LEDGER } from '../channel.js';
+import { MAX_COMMAND_SIZE } from '../../vtpm/guest-tpm.js';
+import { MAX_STATE_BLOB } from '../control/commands.js';
 import type { KeptDescriptors } from './descriptor-store.js';
+
+/** Room of connections that carry TPM commands, one of which the simulator's protocol wraps. */
+export const COMMAND_EXCHANGE: ExchangeSizes = { input: 0x10000, response: 2 * MAX_COMMAND_SIZE };
+/** Room of control connections. What is not used takes no memory. */
+const CONTROL_EXCHANGE: ExchangeSizes = { input: MAX_STATE_BLOB + 0x10000, response: MAX_STATE_BLOB + 0x10000 };
 
 /** What is spoken on a connection: TPM commands, control requests (without and with descriptors beside them), the simulator's ports. */
 export const CONNECTION_KINDS = ['data', 'control', 'fdcontrol', 'mssim', 'platform'] as const;
@@ -28,15 +34,15 @@ export interface KeptConnection {
 
 /** All of one guest. */
 export interface KeptGuest {
-  /** Memory of the {@link GuestMemory}. */
-  readonly cell: number | undefined;
+  /** Descriptor of the {@link GuestMemory}. */
+  readonly memory: number | undefined;
   readonly listeners: readonly { readonly name: string; readonly fd: number; readonly socket: SocketDescription }[];
   readonly connections: readonly KeptConnection[];
   /** Notes of control connections whose peer went away while no daemon was there. */
   readonly lostControls: readonly number[];
 }
 
-export const GUEST_MEMORY_NAME = 'cell';
+export const GUEST_MEMORY_NAME = 'memory';
 const LISTENER_KIND = 'listen';
 
 export function listenerName(number: number): string {
@@ -54,7 +60,7 @@ export function numberIn(name: string): number {
 
 /** Room of a connection of this kind. */
 export function exchangeSizes(kind: ConnectionKind): ExchangeSizes {
-  return isControl(kind) ? CONTROL_LEDGER : COMMAND_LEDGER;
+  return isControl(kind) ? CONTROL_EXCHANGE : COMMAND_EXCHANGE;
 }
 
 /** Sorts out what was kept. What cannot be used is closed, and `onDropped` is told. */
@@ -62,18 +68,18 @@ export function sortKept(kept: readonly KeptDescriptors[], onDropped: (name: str
   const listeners: { name: string; fd: number; socket: SocketDescription }[] = [];
   const connections: KeptConnection[] = [];
   const lostControls: number[] = [];
-  let cell: number | undefined;
+  let memory: number | undefined;
   for (const { name, fds } of kept) {
     const sockets = fds.filter((fd) => describeSocket(fd) !== undefined);
-    const memory = fds.filter((fd) => !sockets.includes(fd));
+    const memories = fds.filter((fd) => !sockets.includes(fd));
     try {
       const [fd] = sockets;
       const socket = fd === undefined ? undefined : describeSocket(fd);
-      if (sockets.length > 1 || memory.length > 1) throw new Error('several descriptors have this name');
-      if (name === GUEST_MEMORY_NAME && cell === undefined && memory[0] !== undefined) cell = memory[0];
+      if (sockets.length > 1 || memories.length > 1) throw new Error('several descriptors have this name');
+      if (name === GUEST_MEMORY_NAME && memory === undefined && memories[0] !== undefined) memory = memories[0];
       else if (name.startsWith(`${LISTENER_KIND}.`) && fd !== undefined && socket !== undefined) listeners.push({ name, fd, socket });
       else {
-        const found = connectionOf(name, fd, memory[0]);
+        const found = connectionOf(name, fd, memories[0]);
         if ('exchange' in found) connections.push(found);
         else {
           lostControls.push(found.lostControl);
@@ -85,7 +91,7 @@ export function sortKept(kept: readonly KeptDescriptors[], onDropped: (name: str
       onDropped(name, reasonOf(error));
     }
   }
-  return { cell, listeners, connections, lostControls };
+  return { memory, listeners, connections, lostControls };
 }
 
 function connectionOf(name: string, fd: number | undefined, memory: number | undefined): KeptConnection | { lostControl: number } {

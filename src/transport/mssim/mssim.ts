@@ -2,9 +2,10 @@
 import { quickAck } from '../../native/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { Channel } from '../channel.js';
-import { interruptedCommand, serve, type Connection } from '../connection.js';
+import { serve, type Connection } from '../connection.js';
 import { errorFrame } from '../frame.js';
 import type { GuestLink } from '../guest-link.js';
+import { interruptedCommand } from '../tpm-commands.js';
 import { feedMssim, MSSIM, noMssim, NUMBER_SIZE, type MssimRequest } from './stream.js';
 
 /** What a request is answered; undefined: nothing at all. */

@@ -203,7 +203,7 @@ describe('tpmux keep', function () {
     return { channel, execute: over(peer) };
   };
 
-  it('keeps a machine its TPM: data connection, turn, locality and buffer size', async () => {
+  it('keeps a machine its TPM: data connection, lock, locality and buffer size', async () => {
     const name = await guest();
     const { channel, execute } = await machine(name);
     assert.equal(await channel.ask('0000000e', 4), '00000000');

@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { closeFd, ExchangeMemory, recvWithFds, socketPair } from '../../../src/native/index.js';
-import { COMMAND_LEDGER } from '../../../src/transport/channel.js';
+import { COMMAND_EXCHANGE } from '../../../src/transport/kept/connections.js';
 import { TPMUX } from '../command-line.js';
 
 const STRANGER = '11111111-2222-4333-8444-555555555555';
@@ -49,7 +49,7 @@ describe('descriptors that were kept', () => {
 
   it('are closed with a reason, if their guest is not there, or they have other names', async () => {
     const [a, b] = socketPair();
-    const exchange = ExchangeMemory.create(COMMAND_LEDGER, true);
+    const exchange = ExchangeMemory.create(COMMAND_EXCHANGE, true);
     const log = await serve([`${STRANGER}.data.1`, `${STRANGER}.data.1`, 'stored', `${STRANGER}.listen.7`], [a, exchange.fd ?? -1, b, b]);
     for (const name of [`${STRANGER}.data.1`, 'stored', `${STRANGER}.listen.7`]) {
       assert.ok(log.includes(`a kept socket was closed name=${name} reason=there is no such guest, or it is off`), log);

@@ -1,0 +1,29 @@
+// A connection that carries TPM commands and nothing else.
+import { TPM_RC } from '../tpm/response-code.js';
+import type { Channel } from './channel.js';
+import { serve, type Connection } from './connection.js';
+import { errorFrame, feedFrames, noFrame } from './frame.js';
+import type { GuestLink } from './guest-link.js';
+
+/** Serves TPM commands. `onCommand` is told of each. */
+export function serveData(channel: Channel, link: GuestLink, onCommand: () => void = () => undefined): Connection {
+  let state = noFrame;
+  return serve(channel, link, {
+    feed: (input) => {
+      const step = feedFrames(state, input);
+      state = step.state;
+      return { requests: step.frames, partial: state.length > 0, violation: step.violation };
+    },
+    sizeOf: (frame) => frame.length,
+    answer: (frame, token) => {
+      onCommand();
+      return link.tpm.execute(frame, link.locality, token);
+    },
+    interrupted: (_frame, token) => interruptedCommand(link, token),
+  });
+}
+
+/** The response to a command over which a daemon died. If it had no effect it can be sent again. */
+export function interruptedCommand({ tpm }: GuestLink, token: number): Buffer {
+  return tpm.answered(token) ?? errorFrame(TPM_RC.RETRY);
+}
