@@ -1,17 +1,20 @@
 // The contents of a TPM2B_PRIVATE that a guest gets: the protected private part of one object (Part 1, 22.4, in tpmux's own format).
 //
-//   version (1) || salt (32) || AES-256-GCM(key, plaintext) || tag (16)
-//   key       = HKDF-SHA-256(blobKey, salt, 'tpmux private blob'), used once, so the IV is zero
-//   plaintext = engine id (1) || size of authValue (2) || authValue || what the engine serialized
-//   AAD       = version || size of name (2) || name || size of parentName (2) || parentName
-import { hkdfSync, randomBytes } from 'node:crypto';
-import { AEAD_KEY_SIZE, AEAD_NONCE_SIZE, openAead, sealAead } from '../crypto/aead.js';
+//   engine id (1) || AES-SIV(key, plaintext): tag (16) || cipher text                                                    (RFC 5297)
+//   plaintext = size of authValue (1) || authValue || what the engine serialized
+//   AAD       = version || engine id; name; parentName
+//
+// Blobs are kept small, because there are guests with little room for them (Linux takes at most 512 bytes of an answer to TPM2_Create for a
+// trusted key): the tag is the nonce as well. That two blobs of the same object are alike tells a guest nothing.
+import { hkdfSync } from 'node:crypto';
+import { aessiv } from '@noble/ciphers/aes.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 
-const VERSION = 1;
-const SALT_SIZE = 32;
-/** Every salt makes a key of its own, used once. */
-const NONCE = Buffer.alloc(AEAD_NONCE_SIZE);
+const VERSION = 2;
+const SIV_KEY_SIZE = 64;
+const TAG_SIZE = 16;
+/** Engine, tag and size of the authValue. */
+const OVERHEAD = 1 + TAG_SIZE + 1;
 
 /** What a private blob protects. */
 export interface PrivateContents {
@@ -30,16 +33,18 @@ export function deriveBlobKey(stateKey: Buffer): Buffer {
 
 /**
  * The contents of the `TPM2B_PRIVATE` of an object: `contents`, encrypted under a key that only this guest's tpmux has, and
- * bound to the object's Name and its parent's. 52 bytes longer than `authValue` and `serialized`.
+ * bound to the object's Name and its parent's. 18 bytes longer than `authValue` and `serialized`.
  */
 export function sealPrivate(blobKey: Buffer, contents: PrivateContents, name: Buffer, parentName: Buffer): Buffer {
-  const salt = randomBytes(SALT_SIZE);
-  const header = Buffer.alloc(3);
-  header.writeUInt8(contents.engineId, 0);
-  header.writeUInt16BE(contents.authValue.length, 1);
-  const { authValue, serialized } = contents;
-  const sealed = withKey(blobKey, salt, (key) => sealAead(key, NONCE, boundTo(name, parentName), header, authValue, serialized));
-  return Buffer.concat([Buffer.of(VERSION), salt, sealed]);
+  const { engineId, authValue, serialized } = contents;
+  const plain = Buffer.concat([Buffer.of(authValue.length), authValue, serialized]);
+  try {
+    return withCipher(blobKey, [Buffer.of(VERSION, engineId), name, parentName], (cipher) =>
+      Buffer.concat([Buffer.of(engineId), cipher.encrypt(plain)]),
+    );
+  } finally {
+    plain.fill(0);
+  }
 }
 
 /**
@@ -47,26 +52,30 @@ export function sealPrivate(blobKey: Buffer, contents: PrivateContents, name: Bu
  * is another guest's, or belongs to another Name or parent.
  */
 export function openPrivate(blobKey: Buffer, blob: Buffer, name: Buffer, parentName: Buffer): PrivateContents {
-  if (blob.length < 1 + SALT_SIZE || blob[0] !== VERSION) throw new TpmError(TPM_RC.INTEGRITY);
-  const salt = blob.subarray(1, 1 + SALT_SIZE);
-  const plain = withKey(blobKey, salt, (key) => openAead(key, NONCE, boundTo(name, parentName), blob.subarray(1 + SALT_SIZE)));
-  if (plain === undefined || plain.length < 3) throw new TpmError(TPM_RC.INTEGRITY);
-  const authEnd = 3 + plain.readUInt16BE(1);
+  if (blob.length < OVERHEAD) throw new TpmError(TPM_RC.INTEGRITY);
+  const engineId = blob.readUInt8(0);
+  const plain = withCipher(blobKey, [Buffer.of(VERSION, engineId), name, parentName], (cipher) => decrypt(cipher, blob.subarray(1)));
+  const authEnd = 1 + plain.readUInt8(0);
   if (authEnd > plain.length) throw new TpmError(TPM_RC.INTEGRITY);
-  return { engineId: plain.readUInt8(0), authValue: plain.subarray(3, authEnd), serialized: plain.subarray(authEnd) };
+  return { engineId, authValue: plain.subarray(1, authEnd), serialized: plain.subarray(authEnd) };
 }
 
-function boundTo(name: Buffer, parentName: Buffer): Buffer {
-  const sizes = Buffer.alloc(4);
-  sizes.writeUInt16BE(name.length, 0);
-  sizes.writeUInt16BE(parentName.length, 2);
-  return Buffer.concat([Buffer.of(VERSION), sizes.subarray(0, 2), name, sizes.subarray(2), parentName]);
-}
+type Siv = ReturnType<typeof aessiv>;
 
-function withKey<T>(blobKey: Buffer, salt: Buffer, use: (key: Buffer) => T): T {
-  const key = Buffer.from(hkdfSync('sha256', blobKey, salt, 'tpmux private blob', AEAD_KEY_SIZE));
+function decrypt(cipher: Siv, sealed: Buffer): Buffer {
+  let plain: Uint8Array;
   try {
-    return use(key);
+    plain = cipher.decrypt(sealed);
+  } catch {
+    throw new TpmError(TPM_RC.INTEGRITY);
+  }
+  return Buffer.from(plain.buffer, plain.byteOffset, plain.byteLength);
+}
+
+function withCipher<T>(blobKey: Buffer, aad: readonly Buffer[], use: (cipher: Siv) => T): T {
+  const key = Buffer.from(hkdfSync('sha256', blobKey, Buffer.alloc(0), 'tpmux private blob', SIV_KEY_SIZE));
+  try {
+    return use(aessiv(key, ...aad));
   } finally {
     key.fill(0);
   }
