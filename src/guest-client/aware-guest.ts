@@ -1,7 +1,5 @@
 // A guest's end of the vendor commands (docs/aware-guests.md), over any TCTI.
 import { randomBytes } from 'node:crypto';
-import { ChipError } from '../hardware/chip/errors.js';
-import { decodeResponse, encodeCommand, responseCode, type AuthCommand } from '../hardware/chip/frame.js';
 import { Tcti } from '../native/index.js';
 import {
   decodeResponseParameters,
@@ -24,11 +22,19 @@ import {
   Vendor_ReadVector,
 } from '../tpm/commands/index.js';
 import { MAX_PROVIDER_LIST, TPM_ALG, TPM_RH, TPM_RS, TPM_SE } from '../tpm/constants/index.js';
+import { decodeResponse, encodeCommand, responseCode } from '../tpm/frame.js';
 import { baseCode, TPM_RC } from '../tpm/response-code.js';
+import { CommandRefused } from '../tpm/response-error.js';
 import { digestSize } from '../tpm/hash.js';
 import { pcrBitmap, selectedPcrs } from '../tpm/pcr-bitmap.js';
 import { encode, sized } from '../tpm/schema.js';
-import { TPMT_PUBLIC, TPMT_SIGNATURE_PLUS, type TPML_PCR_SELECTION, type TPMS_PCR_SELECTION } from '../tpm/structures/index.js';
+import {
+  TPMT_PUBLIC,
+  TPMT_SIGNATURE_PLUS,
+  type TPML_PCR_SELECTION,
+  type TPMS_AUTH_COMMAND,
+  type TPMS_PCR_SELECTION,
+} from '../tpm/structures/index.js';
 
 /** Times that a command is sent again that the TPM has no time for, and milliseconds between them. */
 const RETRIES = 50;
@@ -69,7 +75,7 @@ export interface ProviderQuote {
   readonly signature: Buffer;
 }
 
-/** A connection to the TPM of this guest. One command at a time. Methods reject with {@link ChipError} or a `TctiError`. */
+/** A connection to the TPM of this guest. One command at a time. Methods reject with {@link CommandRefused} or a `TctiError`. */
 export class AwareGuest {
   /** The operating system lets no command with the vendor bit through. */
   private losesVendorBit = false;
@@ -157,7 +163,7 @@ export class AwareGuest {
     const policySession = await this.startSession(TPM_SE.POLICY, hashAlg);
     try {
       await this.policyPcr(policySession, provider, choices);
-      const authorization = { sessionHandle: policySession, nonceCaller: NOTHING, sessionAttributes: 1, hmac: NOTHING };
+      const authorization = { sessionHandle: policySession, nonce: NOTHING, sessionAttributes: 1, hmac: NOTHING };
       return Buffer.from((await this.run(Unseal, { itemHandle }, [authorization])).outData);
     } finally {
       await this.flush(policySession);
@@ -179,7 +185,7 @@ export class AwareGuest {
       inScheme: NO_SCHEME,
       PCRselect: selectionOf(choices),
     };
-    const authorization = { sessionHandle: TPM_RS.PW, nonceCaller: NOTHING, sessionAttributes: 0, hmac: auth };
+    const authorization = { sessionHandle: TPM_RS.PW, nonce: NOTHING, sessionAttributes: 0, hmac: auth };
     const { quoted, signature } = await this.run(Vendor_Quote, request, [authorization]);
     return { message: Buffer.from(quoted), signature: encode(TPMT_SIGNATURE_PLUS, signature) };
   }
@@ -216,7 +222,11 @@ export class AwareGuest {
     return values;
   }
 
-  private async run<C extends Command>(command: C, request: Request<C>, authorizations: readonly AuthCommand[] = []): Promise<Response<C>> {
+  private async run<C extends Command>(
+    command: C,
+    request: Request<C>,
+    authorizations: readonly TPMS_AUTH_COMMAND[] = [],
+  ): Promise<Response<C>> {
     const values = request as Readonly<Record<string, unknown>>;
     const handles = command.handleList.map(([name]) => values[name] as number);
     const send = ({ code }: Command): Promise<Buffer> =>
@@ -233,7 +243,7 @@ export class AwareGuest {
     try {
       return await send(command);
     } catch (error) {
-      if (!(error instanceof ChipError) || error.code !== UNKNOWN_TO_MANAGER || !isOwnCommand(command)) throw error;
+      if (!(error instanceof CommandRefused) || error.code !== UNKNOWN_TO_MANAGER || !isOwnCommand(command)) throw error;
       this.losesVendorBit = true;
       return send(withoutVendorBit(command));
     }
@@ -245,7 +255,8 @@ export class AwareGuest {
       const response = await this.tcti.transceive(frame);
       const code = responseCode(command, response);
       if (code === TPM_RC.SUCCESS) return response;
-      if ((baseCode(code) !== TPM_RC.RETRY && baseCode(code) !== TPM_RC.YIELDED) || tries >= RETRIES) throw new ChipError(command, code);
+      if ((baseCode(code) !== TPM_RC.RETRY && baseCode(code) !== TPM_RC.YIELDED) || tries >= RETRIES)
+        throw new CommandRefused(command, code);
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }

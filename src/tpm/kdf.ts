@@ -1,11 +1,6 @@
 // TPM 2.0 Library Part 1, 11.4.10: key derivation functions.
 import { digestSize, hash, hmac, requireHash } from './hash.js';
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.allocUnsafe(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
+import { uint32Bytes } from './wire.js';
 
 /** The label as it is hashed: with exactly one terminating zero byte, which a caller's bytes may have already. */
 function terminated(label: string | Uint8Array): Buffer {
@@ -42,8 +37,8 @@ export function KDFa(
   bits: number,
 ): Buffer {
   const use = terminated(label);
-  const length = uint32(bits);
-  return collect(alg, bits, (counter) => hmac(alg, key, uint32(counter), use, contextU, contextV, length));
+  const length = uint32Bytes(bits);
+  return collect(alg, bits, (counter) => hmac(alg, key, uint32Bytes(counter), use, contextU, contextV, length));
 }
 
 /**
@@ -53,7 +48,7 @@ export function KDFa(
  */
 export function KDFe(alg: number, z: Uint8Array, label: string | Uint8Array, partyU: Uint8Array, partyV: Uint8Array, bits: number): Buffer {
   const use = terminated(label);
-  return collect(alg, bits, (counter) => hash(alg, uint32(counter), z, use, partyU, partyV));
+  return collect(alg, bits, (counter) => hash(alg, uint32Bytes(counter), z, use, partyU, partyV));
 }
 
 /**
@@ -68,5 +63,5 @@ export function xorObfuscate(alg: number, key: Uint8Array, contextU: Uint8Array,
 
 /** MGF1 (PKCS #1 B.2.1): `size` bytes from `seed`. `TPM_RC_HASH` if `alg` is not served. */
 export function MGF1(alg: number, seed: Uint8Array, size: number): Buffer {
-  return collect(alg, size * 8, (counter) => hash(alg, seed, uint32(counter - 1)));
+  return collect(alg, size * 8, (counter) => hash(alg, seed, uint32Bytes(counter - 1)));
 }

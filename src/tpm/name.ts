@@ -2,16 +2,11 @@
 import { hash, isHashAlg } from './hash.js';
 import { encode } from './schema.js';
 import { TPMS_NV_PUBLIC, TPMT_PUBLIC_PLUS, type TPMT_PUBLIC } from './structures/index.js';
-
-function uint16(value: number): Buffer {
-  const bytes = Buffer.allocUnsafe(2);
-  bytes.writeUInt16BE(value);
-  return bytes;
-}
+import { uint16Bytes, uint32Bytes } from './wire.js';
 
 /** `nameAlg || H_nameAlg(parts)`; empty if `nameAlg` is NULL. */
 function digestName(nameAlg: number, ...parts: readonly Uint8Array[]): Buffer {
-  return isHashAlg(nameAlg) ? Buffer.concat([uint16(nameAlg), hash(nameAlg, ...parts)]) : Buffer.alloc(0);
+  return isHashAlg(nameAlg) ? Buffer.concat([uint16Bytes(nameAlg), hash(nameAlg, ...parts)]) : Buffer.alloc(0);
 }
 
 /** Name of an object: `nameAlg || H_nameAlg(TPMT_PUBLIC)`; empty if its `nameAlg` is NULL. */
@@ -26,9 +21,7 @@ export function nameOfNvPublic(nvPublic: TPMS_NV_PUBLIC): Buffer {
 
 /** Name of a PCR, session or permanent entity: its handle, 4 bytes. */
 export function nameOfHandle(handle: number): Buffer {
-  const bytes = Buffer.allocUnsafe(4);
-  bytes.writeUInt32BE(handle >>> 0);
-  return bytes;
+  return uint32Bytes(handle);
 }
 
 /**

@@ -5,23 +5,18 @@ import { TPM_ALG } from './constants/index.js';
 import { digestSize, hash, hmac } from './hash.js';
 import { KDFa, xorObfuscate } from './kdf.js';
 import { TPM_RC, TpmError } from './response-code.js';
+import { uint32Bytes } from './wire.js';
 
 const none = Buffer.alloc(0);
 
-function uint32(value: number): Buffer {
-  const bytes = Buffer.allocUnsafe(4);
-  bytes.writeUInt32BE(value >>> 0);
-  return bytes;
-}
-
 /** `cpHash` (16.7): of a command's code, the Names of its handles and its parameter area as it is transmitted, encrypted or not. */
 export function cpHash(alg: number, commandCode: number, names: readonly Uint8Array[], parameters: Uint8Array): Buffer {
-  return hash(alg, uint32(commandCode), ...names, parameters);
+  return hash(alg, uint32Bytes(commandCode), ...names, parameters);
 }
 
 /** `rpHash` (16.8): of a response's code (always success), the command's code and the parameter area as it is transmitted. */
 export function rpHash(alg: number, responseCode: number, commandCode: number, parameters: Uint8Array): Buffer {
-  return hash(alg, uint32(responseCode), uint32(commandCode), parameters);
+  return hash(alg, uint32Bytes(responseCode), uint32Bytes(commandCode), parameters);
 }
 
 /** What an HMAC of an authorization is made of (19.6.5). */

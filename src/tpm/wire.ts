@@ -1,6 +1,20 @@
 // TPM 2.0 Library Part 1, 5 and 18: the canonical (big-endian, unaligned) form of structures.
 import { TPM_RC, TpmError } from './response-code.js';
 
+/** A number as two bytes. */
+export function uint16Bytes(value: number): Buffer {
+  const bytes = Buffer.allocUnsafe(2);
+  bytes.writeUInt16BE(value);
+  return bytes;
+}
+
+/** A number as four bytes; a negative one as its two's complement. */
+export function uint32Bytes(value: number): Buffer {
+  const bytes = Buffer.allocUnsafe(4);
+  bytes.writeUInt32BE(value >>> 0);
+  return bytes;
+}
+
 /**
  * Reads a canonical byte stream. Every method checks the length that is left and throws
  * `TPM_RC_INSUFFICIENT` without moving when there is too little.
@@ -15,9 +29,10 @@ export class Reader {
    */
   readonly lenient: boolean;
 
-  constructor(bytes: Buffer, lenient = false) {
+  /** @param at offset of the first byte that is read */
+  constructor(bytes: Buffer, lenient = false, at = 0) {
     this.bytes = bytes;
-    this.at = 0;
+    this.at = at;
     this.end = bytes.length;
     this.lenient = lenient;
   }

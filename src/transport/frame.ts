@@ -1,17 +1,6 @@
-// TPM 2.0 Library Part 1, 18: a command's header is tag (2), size (4), command code (4). How a byte stream is cut into commands.
-import { MAX_COMMAND_SIZE } from '../vtpm/guest-tpm.js';
-
-/** Tag, size and command code. */
-export const HEADER_SIZE = 10;
-const SIZE_OFFSET = 2;
-const SIZE_END = 6;
-
-/** A response of a header alone; also for `TPM_RC_SUCCESS`. */
-export function errorFrame(code: number): Buffer {
-  const frame = Buffer.from('80010000000a00000000', 'hex');
-  frame.writeUInt32BE(code, SIZE_END);
-  return frame;
-}
+// TPM 2.0 Library Part 1, 18: how a byte stream is cut into commands.
+import { MAX_COMMAND_SIZE } from '../tpm/constants/index.js';
+import { frameSize, HEADER_SIZE, SIZE_END } from '../tpm/frame.js';
 
 /** Bytes of a command that is not complete yet; at most one command's. */
 export type FrameState = Buffer;
@@ -33,7 +22,7 @@ export function feedFrames(state: FrameState, input: Buffer): FrameStep {
   let rest = state.length === 0 ? input : Buffer.concat([state, input]);
   const frames: Buffer[] = [];
   while (rest.length >= SIZE_END) {
-    const size = rest.readUInt32BE(SIZE_OFFSET);
+    const size = frameSize(rest);
     if (size < HEADER_SIZE || size > MAX_COMMAND_SIZE) {
       return { state: noFrame, frames, violation: `a command header says ${size.toString()} bytes` };
     }

@@ -1,8 +1,9 @@
 // A connection that carries TPM commands and nothing else.
+import { errorResponse } from '../tpm/frame.js';
 import { TPM_RC } from '../tpm/response-code.js';
 import type { Channel } from './channel.js';
 import { serve, type Connection } from './connection.js';
-import { errorFrame, feedFrames, noFrame } from './frame.js';
+import { feedFrames, noFrame } from './frame.js';
 import type { GuestLink } from './guest-link.js';
 
 /** Serves TPM commands. `onCommand` is told of each. */
@@ -25,5 +26,5 @@ export function serveData(channel: Channel, link: GuestLink, onCommand: () => vo
 
 /** The response to a command over which a daemon died. If it had no effect it can be sent again. */
 export function interruptedCommand({ tpm }: GuestLink, token: number): Buffer {
-  return tpm.answered(token) ?? errorFrame(TPM_RC.RETRY);
+  return tpm.answered(token) ?? errorResponse(TPM_RC.RETRY);
 }

@@ -3,9 +3,9 @@ import { readSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemCode } from '../failure.js';
 import { closeFd, DescriptorWatch } from '../native/index.js';
+import { MAX_COMMAND_SIZE } from '../tpm/constants/index.js';
+import { errorResponse, frameCode, HEADER_SIZE } from '../tpm/frame.js';
 import { TPM_RC } from '../tpm/response-code.js';
-import { MAX_COMMAND_SIZE } from '../vtpm/guest-tpm.js';
-import { errorFrame, HEADER_SIZE } from './frame.js';
 import type { GuestLink } from './guest-link.js';
 
 /** linux/vtpm_proxy.h, TPM2_CC_SET_LOCALITY: the driver's own request; users of the device cannot send it. Its parameter is one byte. */
@@ -81,18 +81,18 @@ export class DeviceServer {
   }
 
   private async execute(command: Buffer): Promise<Buffer> {
-    if (command.length < HEADER_SIZE) return errorFrame(TPM_RC.COMMAND_SIZE);
-    if (command.length > MAX_COMMAND_SIZE) return errorFrame(TPM_RC.COMMAND_SIZE);
-    if (command.readUInt32BE(6) === SET_LOCALITY) return this.setLocality(command);
+    if (command.length < HEADER_SIZE) return errorResponse(TPM_RC.COMMAND_SIZE);
+    if (command.length > MAX_COMMAND_SIZE) return errorResponse(TPM_RC.COMMAND_SIZE);
+    if (frameCode(command) === SET_LOCALITY) return this.setLocality(command);
     return this.link.tpm.execute(command, this.locality);
   }
 
   private setLocality(command: Buffer): Buffer {
-    if (command.length !== HEADER_SIZE + 1) return errorFrame(TPM_RC.COMMAND_SIZE);
+    if (command.length !== HEADER_SIZE + 1) return errorResponse(TPM_RC.COMMAND_SIZE);
     const locality = command.readUInt8(HEADER_SIZE);
-    if (locality > MAX_LOCALITY) return errorFrame(TPM_RC.LOCALITY);
+    if (locality > MAX_LOCALITY) return errorResponse(TPM_RC.LOCALITY);
     this.locality = locality;
-    return errorFrame(TPM_RC.SUCCESS);
+    return errorResponse(TPM_RC.SUCCESS);
   }
 
   /** False when nobody waits for it any more because the device is gone. */

@@ -14,7 +14,7 @@ export interface GuestTpm {
   /**
    * Executes one complete command frame and gives the complete response frame; commands are executed in the order of the calls.
    * Never rejects: what fails inside is answered `TPM_RC_FAILURE`.
-   * @param command one frame, header included, at most {@link MAX_COMMAND_SIZE} bytes; the TPM keeps no view of it
+   * @param command one frame, header included, at most `MAX_COMMAND_SIZE` bytes; the TPM keeps no view of it
    * @param locality 0 to 4
    * @param token what {@link answered} knows the command by; 0, the default, is none
    */
@@ -36,7 +36,7 @@ export interface GuestTpm {
   /** True between {@link powerOn} and {@link powerOff}. */
   readonly powered: boolean;
   /**
-   * What the machine's interface takes, in bytes, at most {@link MAX_COMMAND_SIZE}: the guest reads it in TPM_PT_MAX_COMMAND_SIZE and
+   * What the machine's interface takes, in bytes, at most `MAX_COMMAND_SIZE`: the guest reads it in TPM_PT_MAX_COMMAND_SIZE and
    * TPM_PT_MAX_RESPONSE_SIZE. Outlives power.
    */
   bufferSize: number;
@@ -65,6 +65,3 @@ export interface GuestTpm {
   /** Clears the TPM Established flag; only from locality 3 or 4, false otherwise. */
   resetEstablished(locality: number): Promise<boolean>;
 }
-
-/** Largest command and response, in bytes. */
-export const MAX_COMMAND_SIZE = 4096;

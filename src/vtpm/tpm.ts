@@ -3,7 +3,7 @@ import type { GuestProviders } from '../properties/provider-set/guest-providers.
 import type { GuestRecords } from '../store/guest-records.js';
 import type { VolatileJournal } from '../store/volatile-journal.js';
 import { RandomSource } from '../crypto/random.js';
-import { MAX_COMMAND_SIZE } from './guest-tpm.js';
+import { MAX_COMMAND_SIZE } from '../tpm/constants/index.js';
 import type { Limits } from './limits.js';
 import { AlgorithmSet } from './state/algorithm-set.js';
 import { Clock } from './state/clock.js';

@@ -2,7 +2,6 @@ import type { Account } from '../hardware/turns/usage.js';
 import { StoreError } from '../store/store-error.js';
 import { JournalUnwritable } from '../store/volatile-journal.js';
 import { Dispatcher, type DispatchObserver, type VolatileMoment } from './dispatch/dispatcher.js';
-import { errorResponse } from './dispatch/response.js';
 import { type GuestTpm, StateRefused, type StatePart } from './guest-tpm.js';
 import { servedCommands } from './handlers.js';
 import { readVolatile, restoreVolatile, takeVolatile } from './persistence/snapshot.js';
@@ -12,6 +11,7 @@ import { NotDurable } from './state/durable.js';
 import { StoredState } from './persistence/stored-state.js';
 import { Tpm, type TpmParts } from './tpm.js';
 import { VolatileKeeper } from './persistence/volatile-keeper.js';
+import { errorResponse, frameCode } from '../tpm/frame.js';
 import { TPM_RC } from '../tpm/response-code.js';
 
 /** What a vTPM reports to its surroundings. */
@@ -308,7 +308,7 @@ export class VTpm implements GuestTpm {
     this.tpm.drtm.abort();
     cancellation.begin();
     const response = await this.executeOrUndo(command, locality);
-    const failed = response.readUInt32BE(6) !== 0;
+    const failed = frameCode(response) !== TPM_RC.SUCCESS;
     return cancellation.end() && failed ? errorResponse(TPM_RC.CANCELED) : response;
   }
 

@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import type { Command, Request, Response } from '../../src/tpm/command.js';
 import { decodeResponseParameters, encodeParameters } from '../../src/tpm/command.js';
-import { TPM_RS, TPM_ST } from '../../src/tpm/constants/index.js';
+import { TPM_RS } from '../../src/tpm/constants/index.js';
+import { decodeResponse, encodeCommand, frameCode, responseCode } from '../../src/tpm/frame.js';
 import { baseCode, describeResponseCode, TPM_RC } from '../../src/tpm/response-code.js';
-import { TPMS_AUTH_COMMAND, TPMS_AUTH_RESPONSE } from '../../src/tpm/structures/index.js';
-import { Reader, Writer } from '../../src/tpm/wire.js';
+import type { TPMS_AUTH_COMMAND, TPMS_AUTH_RESPONSE } from '../../src/tpm/structures/index.js';
 
 /** Any declaration of a command. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- the only way to say "a command of whatever"
@@ -50,20 +50,7 @@ export function rawFrame(
   parameters: Buffer,
   sessions: readonly TPMS_AUTH_COMMAND[] = [],
 ): Buffer {
-  const writer = new Writer();
-  writer.uint16(sessions.length > 0 ? TPM_ST.SESSIONS : TPM_ST.NO_SESSIONS);
-  writer.uint32(0);
-  writer.uint32(code);
-  for (const handle of handles) writer.uint32(handle >>> 0);
-  if (sessions.length > 0) {
-    const start = writer.size;
-    writer.uint32(0);
-    for (const session of sessions) TPMS_AUTH_COMMAND.encode(writer, session);
-    writer.patch32(start, writer.size - start - 4);
-  }
-  writer.raw(parameters);
-  writer.patch32(2, writer.size);
-  return Buffer.from(writer.finish());
+  return encodeCommand(code, handles, sessions, parameters);
 }
 
 /** A response. `out` has handle and parameters by name if `code` is success. */
@@ -79,20 +66,14 @@ export interface Parsed<C> {
 export function splitResponse(
   command: AnyCommand,
   response: Buffer,
-): { code: number; handle: number | undefined; parameters: Buffer; sessions: TPMS_AUTH_RESPONSE[] } {
-  const reader = new Reader(response, true);
-  const tag = reader.uint16();
-  assert.equal(reader.uint32(), response.length, 'size in the response header');
-  const code = reader.uint32();
+): { code: number; handle: number | undefined; parameters: Buffer; sessions: readonly TPMS_AUTH_RESPONSE[] } {
+  const code = responseCode(command.name, response);
   if (code !== TPM_RC.SUCCESS) {
     assert.equal(response.length, 10, 'an error is a bare header');
     return { code, handle: undefined, parameters: none, sessions: [] };
   }
-  const handle = command.outHandleName === undefined ? undefined : reader.uint32();
-  const parameters = reader.view(tag === TPM_ST.SESSIONS ? reader.uint32() : reader.remaining);
-  const sessions: TPMS_AUTH_RESPONSE[] = [];
-  while (reader.remaining > 0) sessions.push(TPMS_AUTH_RESPONSE.decode(reader));
-  return { code, handle, parameters, sessions };
+  const { authorizations, ...rest } = decodeResponse(command.name, response, command.outHandleName !== undefined);
+  return { code, ...rest, sessions: authorizations };
 }
 
 /** Handle and parameters of a successful response by name. */
@@ -125,7 +106,7 @@ export async function run<C extends AnyCommand>(
 
 /** Response code of a frame. */
 export function codeOf(response: Buffer): number {
-  return response.readUInt32BE(6);
+  return frameCode(response);
 }
 
 /** Sends a command that must be refused with `code`: exactly, or bare if `code` has no number. */

@@ -3,12 +3,12 @@ import { writeFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import { EXIT, Failure, reasonOf } from '../../failure.js';
 import { AwareGuest, type PcrChoice } from '../../guest-client/aware-guest.js';
-import { ChipError } from '../../hardware/chip/errors.js';
 import { TctiError } from '../../native/index.js';
 import { formatPcrList, parsePcrList } from '../../policy/pcr-list.js';
 import { TPM_ALG } from '../../tpm/constants/index.js';
 import { hashName } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';
+import { CommandRefused } from '../../tpm/response-error.js';
 import { standardOutput, table } from '../output.js';
 
 /** The part of a code of TSS2_RC that is the TPM's or stands for it. */
@@ -165,7 +165,7 @@ function failureOf(what: string, error: unknown): unknown {
     const hint = 'name the TPM with --tcti, for example device:/dev/tpmrm0';
     return new Failure({ code: 'unreachable', what, why: error.message, hint, exit: EXIT.unreachable }, { cause: error });
   }
-  if (!(error instanceof ChipError)) return error;
+  if (!(error instanceof CommandRefused)) return error;
   const isForeign = (error.code & RESPONSE_CODE) === TPM_RC.COMMAND_CODE;
   const why = isForeign ? 'the TPM knows no property providers' : error.message;
   const hint = isForeign ? 'this needs a guest of tpmux' : "'tpmux-guest providers' lists what there is";

@@ -53,13 +53,6 @@ export function isSessionLost(code: number, auths: readonly (PendingAuthorizatio
   return sessionNumber(code, auths) !== undefined && (base === TPM_RC.HANDLE || base === TPM_RC.VALUE);
 }
 
-/** Name of a handle that is its own Name: permanent, PCR, session. */
-export function handleName(handle: number): Buffer {
-  const name = Buffer.allocUnsafe(4);
-  name.writeUInt32BE(handle);
-  return name;
-}
-
 /** Whether the chip has no room for an object. */
 export function isOutOfSlots(code: number): boolean {
   return code === TPM_RC.OBJECT_MEMORY || code === TPM_RC.OBJECT_HANDLES;

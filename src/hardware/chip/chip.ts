@@ -1,13 +1,17 @@
 // TPM 2.0 Library Part 1, 18: tpmux as the caller of one chip.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { reasonOf } from '../../failure.js';
 import { decodeResponseParameters, encodeParameters, type Command, type Request, type Response } from '../../tpm/command.js';
 import { FlushContext, GetCapability, SelfTest, StartAuthSession, Startup } from '../../tpm/commands/index.js';
 import { HANDLE_RANGE, TPM_CAP, TPM_RS, TPM_SU, TPMA_SESSION } from '../../tpm/constants/index.js';
+import { decodeResponse, encodeCommand, responseCode } from '../../tpm/frame.js';
+import { nameOfHandle } from '../../tpm/name.js';
 import { baseCode, TPM_RC } from '../../tpm/response-code.js';
+import { ResponseForged } from '../../tpm/response-error.js';
+import type { TPMS_AUTH_COMMAND, TPMS_AUTH_RESPONSE } from '../../tpm/structures/index.js';
 import { Account, ChipUsage, HOST_ACCOUNT_NAME } from '../turns/usage.js';
 import {
   chooseAuthorizations,
-  handleName,
   isOutOfSessions,
   isOutOfSlots,
   isSessionLost,
@@ -28,8 +32,7 @@ import {
 import { ChipHealer } from './healer.js';
 import { ChipHealth, type ChipCondition } from './health.js';
 import type { ChipSession, PendingAuthorization } from './session.js';
-import { ChipCleared, ChipError, ChipResponseForged, ChipRestarted, ChipUnavailable, isChipFailure } from './errors.js';
-import { decodeResponse, encodeCommand, responseCode, type AuthCommand, type AuthResponse } from './frame.js';
+import { ChipCleared, ChipError, ChipRestarted, ChipUnavailable, isChipFailure } from './errors.js';
 
 const EMPTY = Buffer.alloc(0);
 const FIRST_DELAY = 2;
@@ -92,7 +95,7 @@ export class Chip {
     try {
       chip.transport = await connect();
     } catch (error) {
-      throw new ChipUnavailable(`cannot connect to the TPM: ${reason(error)}`, { cause: error });
+      throw new ChipUnavailable(`cannot connect to the TPM: ${reasonOf(error)}`, { cause: error });
     }
     try {
       await chip.startOver(account, options.clean);
@@ -106,7 +109,7 @@ export class Chip {
   /**
    * Executes one command. Rejects with {@link ChipError} if the chip refuses it, {@link ChipRestarted} if the chip lost its
    * handles, {@link ChipUnavailable} if it is gone, {@link ChipCleared} if it is not the right one any more, {@link ChipFailing} if
-   * it has failed, {@link ChipResponseForged} if the response does not verify.
+   * it has failed, {@link ResponseForged} if the response does not verify.
    * Byte fields of the result are views into a buffer that is the caller's alone.
    */
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any command there is
@@ -162,10 +165,10 @@ export class Chip {
     const authorizations = chooseAuthorizations(of, options, this.session !== undefined);
     if (authorizations.some(({ kind }) => kind === 'session')) await this.session?.ensure(this, options.account);
     const handles = of.handleList.map(([name]) => values[name] as number);
-    const names = handles.map((handle, i) => options.names?.[i] ?? handleName(handle));
+    const names = handles.map((handle, i) => options.names?.[i] ?? nameOfHandle(handle));
     const parameters = encodeParameters(of.inList, values);
     const auths: (PendingAuthorization | undefined)[] = [];
-    const encoded = authorizations.map((authorization): AuthCommand => {
+    const encoded = authorizations.map((authorization): TPMS_AUTH_COMMAND => {
       const pending = this.authorize(authorization, of, names, parameters);
       auths.push('key' in pending ? pending : undefined);
       return 'key' in pending ? pending.auth : pending;
@@ -175,26 +178,31 @@ export class Chip {
     return { frame, auths };
   }
 
-  private authorize(how: Authorization, of: Command, names: readonly Buffer[], parameters: Buffer): PendingAuthorization | AuthCommand {
+  private authorize(
+    how: Authorization,
+    of: Command,
+    names: readonly Buffer[],
+    parameters: Buffer,
+  ): PendingAuthorization | TPMS_AUTH_COMMAND {
     if (how.kind === 'session') {
       if (this.session === undefined) throw new Error('there is no session with the TPM');
       return this.session.authorize(of, names, parameters, how.authValue);
     }
     const sessionHandle = how.kind === 'password' ? TPM_RS.PW : how.handle;
     const hmac = how.kind === 'password' ? how.authValue : EMPTY;
-    return { sessionHandle, nonceCaller: EMPTY, sessionAttributes: TPMA_SESSION.continueSession, hmac };
+    return { sessionHandle, nonce: EMPTY, sessionAttributes: TPMA_SESSION.continueSession, hmac };
   }
 
   private accept(of: Command, frame: Buffer, auths: Prepared['auths']): unknown {
     const { handle, parameters, authorizations } = decodeResponse(of.name, frame, of.outHandleName !== undefined, auths.length);
     auths.forEach((pending, i) => {
-      if (pending !== undefined) this.session?.accept(pending, parameters, authorizations[i] as AuthResponse);
+      if (pending !== undefined) this.session?.accept(pending, parameters, authorizations[i] as TPMS_AUTH_RESPONSE);
     });
     try {
       const values = decodeResponseParameters(of, parameters);
       return of.outHandleName === undefined ? values : { ...values, [of.outHandleName]: handle };
     } catch (error) {
-      throw new ChipResponseForged(of.name, reason(error));
+      throw new ResponseForged(of.name, reasonOf(error));
     }
   }
 
@@ -259,7 +267,7 @@ export class Chip {
       this.lastAnswer = performance.now();
       return response;
     } catch (error) {
-      this.log.warn(`the connection to the TPM failed during ${command}: ${reason(error)}`);
+      this.log.warn(`the connection to the TPM failed during ${command}: ${reasonOf(error)}`);
       await this.disconnect();
       return await this.recover(command, true, account);
     } finally {
@@ -304,7 +312,7 @@ export class Chip {
         if (error instanceof ChipCleared || error instanceof ChipError) throw error;
         await this.disconnect();
         if (performance.now() + delay > deadline || this.closed) {
-          throw new ChipUnavailable(`cannot connect to the TPM again: ${reason(error)}`, { cause: error });
+          throw new ChipUnavailable(`cannot connect to the TPM again: ${reasonOf(error)}`, { cause: error });
         }
       }
       await sleep(delay);
@@ -385,11 +393,7 @@ export class Chip {
     try {
       await transport?.close();
     } catch (error) {
-      this.log.warn(`closing the connection to the TPM failed: ${reason(error)}`);
+      this.log.warn(`closing the connection to the TPM failed: ${reasonOf(error)}`);
     }
   }
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

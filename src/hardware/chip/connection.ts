@@ -1,6 +1,7 @@
 // The way to a chip, and how long to wait on it.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TPM_CC } from '../../tpm/constants/index.js';
+import { frameCode } from '../../tpm/frame.js';
 import { ChipUnavailable } from './errors.js';
 
 /** A connection to a chip: whole command frames in, whole response frames out, one at a time. */
@@ -43,7 +44,7 @@ const SLOW_COMMANDS = new Set<number>([TPM_CC.Create, TPM_CC.CreatePrimary, TPM_
 
 /** How long to wait for the answer to a command, in milliseconds. */
 export function timeoutFor({ answer, quickAnswer }: ChipTimeouts, command: Buffer): number {
-  return SLOW_COMMANDS.has(command.readUInt32BE(6)) ? answer : Math.min(answer, quickAnswer);
+  return SLOW_COMMANDS.has(frameCode(command)) ? answer : Math.min(answer, quickAnswer);
 }
 
 /** A connection that is there within `milliseconds`; one that comes later is closed. Rejects as `connect` does, or with {@link ChipUnavailable}. */

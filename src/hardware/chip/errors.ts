@@ -1,24 +1,10 @@
 // What can go wrong with the chip.
-import { baseCode, describeResponseCode, TPM_RC } from '../../tpm/response-code.js';
+import { TPM_RC } from '../../tpm/response-code.js';
+import { CommandRefused } from '../../tpm/response-error.js';
 
 /** The chip answered a command with an error that tpmux could not get around. */
-export class ChipError extends Error {
+export class ChipError extends CommandRefused {
   override readonly name = 'ChipError';
-  /** Command without the `TPM2_` prefix. */
-  readonly command: string;
-  /** The complete response code. */
-  readonly code: number;
-
-  constructor(command: string, code: number) {
-    super(`the TPM answered ${command} with ${describeResponseCode(code)}`);
-    this.command = command;
-    this.code = code;
-  }
-
-  /** The code without handle, parameter or session number. */
-  get base(): number {
-    return baseCode(this.code);
-  }
 }
 
 /** The chip was reset, or the connection to it was lost and is there again: handles and sessions are gone. */
@@ -46,15 +32,6 @@ export class ChipCleared extends Error {
 /** The chip says that it has failed. */
 export class ChipFailing extends Error {
   override readonly name = 'ChipFailing';
-}
-
-/** A response was not what the chip sent: wrong HMAC, or not a TPM response at all. */
-export class ChipResponseForged extends Error {
-  override readonly name = 'ChipResponseForged';
-
-  constructor(command: string, reason: string) {
-    super(`the response to ${command} is not genuine: ${reason}`);
-  }
 }
 
 /** The chip is not in the state that tpmux needs; the message says what to do. */

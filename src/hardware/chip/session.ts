@@ -6,11 +6,11 @@ import type { Command } from '../../tpm/command.js';
 import { FlushContext, StartAuthSession } from '../../tpm/commands/index.js';
 import { KDFe } from '../../tpm/kdf.js';
 import { cpHash, cryptParameter, rpHash, sessionHmac, sessionKey, trimAuth } from '../../tpm/session-crypto.js';
-import { TPMS_ECC_POINT } from '../../tpm/structures/index.js';
+import { ResponseForged } from '../../tpm/response-error.js';
+import { TPMS_ECC_POINT, type TPMS_AUTH_COMMAND, type TPMS_AUTH_RESPONSE } from '../../tpm/structures/index.js';
 import type { Account } from '../turns/usage.js';
 import type { Chip } from './chip.js';
-import { ChipError, ChipResponseForged } from './errors.js';
-import type { AuthCommand, AuthResponse } from './frame.js';
+import { ChipError } from './errors.js';
 
 const ALG = TPM_ALG.SHA256;
 const NONCE_SIZE = 32;
@@ -31,7 +31,7 @@ interface Established {
 
 /** A command that was prepared with {@link ChipSession.authorize} and waits for its response. */
 export interface PendingAuthorization {
-  readonly auth: AuthCommand;
+  readonly auth: TPMS_AUTH_COMMAND;
   readonly key: Buffer;
   readonly of: Command;
   readonly session: Established;
@@ -95,21 +95,21 @@ export class ChipSession {
     const nonces = { nonceNewer: nonceCaller, nonceOlder: session.nonceTPM };
     if (of.decryptable) cryptParameter('encrypt', { alg: ALG, symmetric: SYMMETRIC, key, ...nonces }, parameters);
     const hmac = sessionHmac({ alg: ALG, key, pHash: cpHash(ALG, of.code, names, parameters), ...nonces, sessionAttributes });
-    return { auth: { sessionHandle: session.handle, nonceCaller, sessionAttributes, hmac }, key, of, session };
+    return { auth: { sessionHandle: session.handle, nonce: nonceCaller, sessionAttributes, hmac }, key, of, session };
   }
 
   /**
    * Verifies the response to a prepared command and decrypts its first parameter in place.
-   * @throws {ChipResponseForged} if the HMAC is wrong; the session is then not used again
+   * @throws {ResponseForged} if the HMAC is wrong; the session is then not used again
    */
-  accept(pending: PendingAuthorization, parameters: Buffer, answer: AuthResponse): void {
+  accept(pending: PendingAuthorization, parameters: Buffer, answer: TPMS_AUTH_RESPONSE): void {
     const { session, key, of, auth } = pending;
-    const { nonceTPM, sessionAttributes } = answer;
-    const nonces = { nonceNewer: nonceTPM, nonceOlder: auth.nonceCaller };
+    const { nonce: nonceTPM, sessionAttributes } = answer;
+    const nonces = { nonceNewer: nonceTPM, nonceOlder: auth.nonce };
     const expected = sessionHmac({ alg: ALG, key, pHash: rpHash(ALG, 0, of.code, parameters), ...nonces, sessionAttributes });
     if (answer.hmac.length !== expected.length || !timingSafeEqual(answer.hmac, expected)) {
       this.distrust();
-      throw new ChipResponseForged(of.name, 'its HMAC is wrong');
+      throw new ResponseForged(of.name, 'its HMAC is wrong');
     }
     session.nonceTPM = Buffer.from(nonceTPM);
     if (of.encryptable) cryptParameter('decrypt', { alg: ALG, symmetric: SYMMETRIC, key, ...nonces }, parameters);

@@ -1,4 +1,5 @@
 // swtpm control channel (swtpm/tpm_ioctl.h): one entry per request. What is not listed is answered BAD_ORDINAL and not announced.
+import { uint32Bytes } from '../../tpm/wire.js';
 import { StateRefused, type StatePart } from '../../vtpm/guest-tpm.js';
 import type { ControlSession } from './session.js';
 import type { BodySize } from './stream.js';
@@ -29,13 +30,7 @@ export interface ControlCommand extends BodySize {
 
 /** A response that is a result and, where that is success, `more`. */
 export function controlResult(code: number, ...more: readonly Buffer[]): Buffer {
-  return Buffer.concat([uint32(code), ...more]);
-}
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
+  return Buffer.concat([uint32Bytes(code), ...more]);
 }
 
 const { success, badParameter, fail, badOrdinal, ioError, badLocality, retry } = CONTROL_RESULT;
@@ -83,7 +78,13 @@ const LENGTH_SIZE = 4;
 const stateParts: readonly (StatePart | undefined)[] = [undefined, 'permanent', 'volatile', 'savestate'];
 
 function stateResult(code: number, total: number, piece: Buffer): Buffer {
-  return Buffer.concat([uint32(code), uint32(code === success ? STATE_ENCRYPTED : 0), uint32(total), uint32(piece.length), piece]);
+  return Buffer.concat([
+    uint32Bytes(code),
+    uint32Bytes(code === success ? STATE_ENCRYPTED : 0),
+    uint32Bytes(total),
+    uint32Bytes(piece.length),
+    piece,
+  ]);
 }
 
 const TYPE_OFFSET = 4;
@@ -130,7 +131,7 @@ function setBufferSize({ link }: ControlSession, body: Buffer): Buffer {
     if (link.tpm.powered) return controlResult(badOrdinal);
     link.tpm.bufferSize = Math.min(Math.max(wanted, BUFFER_SIZE.min), BUFFER_SIZE.max);
   }
-  return controlResult(success, uint32(link.tpm.bufferSize), uint32(BUFFER_SIZE.min), uint32(BUFFER_SIZE.max));
+  return controlResult(success, uint32Bytes(link.tpm.bufferSize), uint32Bytes(BUFFER_SIZE.min), uint32Bytes(BUFFER_SIZE.max));
 }
 
 const INFO_SPECIFICATION = 1n;
@@ -149,7 +150,7 @@ function describe(link: GuestLink, flags: bigint): string {
 function getInfo({ link }: ControlSession, body: Buffer): Buffer {
   const text = Buffer.from(`${describe(link, body.readBigUInt64BE(0))}\0`, 'utf8');
   const part = text.subarray(body.readUInt32BE(8));
-  return controlResult(success, uint32(text.length), uint32(part.length), part);
+  return controlResult(success, uint32Bytes(text.length), uint32Bytes(part.length), part);
 }
 
 const always = (): boolean => true;
@@ -210,7 +211,7 @@ export const CONTROL_COMMANDS: readonly ControlCommand[] = [
   { number: 0x0d, name: 'SET_STATEBLOB', capability: 9, body: 12, maxPayload: MAX_STATE_BLOB, run: setStateBlob },
   { number: 0x0e, name: 'STOP', capability: 10, body: 0, repeatable: always, run: stop },
   // Flags: neither a file key nor a migration key of the kind that swtpm takes is in use.
-  { number: 0x0f, name: 'GET_CONFIG', capability: 11, body: 0, repeatable: always, run: () => controlResult(success, uint32(0)) },
+  { number: 0x0f, name: 'GET_CONFIG', capability: 11, body: 0, repeatable: always, run: () => controlResult(success, uint32Bytes(0)) },
   {
     number: 0x10,
     name: 'SET_DATAFD',

@@ -1,7 +1,7 @@
 // What another daemon left of a guest's sockets: told apart by name, checked, and ready to be served.
 import { closeFd, describeSocket, ExchangeMemory, type ExchangeSizes, type SocketDescription } from '../../native/index.js';
 import { reasonOf } from '../../failure.js';
-import { MAX_COMMAND_SIZE } from '../../vtpm/guest-tpm.js';
+import { MAX_COMMAND_SIZE } from '../../tpm/constants/index.js';
 import { MAX_STATE_BLOB } from '../control/commands.js';
 import type { KeptDescriptors } from './descriptor-store.js';
 

@@ -1,6 +1,6 @@
 // TPM 2.0 Library Part 1, 18: how commands are found on a line that may lose bytes or bring noise. A pure state machine.
-import { MAX_COMMAND_SIZE } from '../../vtpm/guest-tpm.js';
-import { HEADER_SIZE } from '../frame.js';
+import { MAX_COMMAND_SIZE } from '../../tpm/constants/index.js';
+import { frameSize, HEADER_SIZE, SIZE_END } from '../../tpm/frame.js';
 
 /** Bytes that may begin a command, at most one command's, and when the last of them came. */
 export interface LineState {
@@ -70,7 +70,7 @@ function scan(bytes: Buffer): { frames: Buffer[]; noise: number; rest: Buffer } 
       continue;
     }
     if (rest.length < HEADER_SIZE) break;
-    const size = rest.readUInt32BE(2);
+    const size = frameSize(rest);
     if (rest.length < size) break;
     frames.push(Buffer.from(rest.subarray(0, size)));
     rest = rest.subarray(size);
@@ -86,8 +86,8 @@ function beginsCommand(bytes: Buffer): boolean {
   const at = (index: number): number => bytes[index] ?? 0;
   if (at(0) !== 0x80 || (bytes.length > 1 && at(1) !== 1 && at(1) !== 2)) return false;
   if (at(2) !== 0 || at(3) !== 0 || at(4) > MAX_COMMAND_SIZE >> 8) return false;
-  if (bytes.length >= 6) {
-    const size = bytes.readUInt32BE(2);
+  if (bytes.length >= SIZE_END) {
+    const size = frameSize(bytes);
     if (size < HEADER_SIZE || size > MAX_COMMAND_SIZE) return false;
   }
   return CODE_RESERVED.every((mask, index) => (at(6 + index) & mask) === 0);

@@ -1,9 +1,10 @@
 // Microsoft's TPM simulator, TpmTcpProtocol.h: its command port and its platform port. Integers are big-endian.
 import { quickAck } from '../../native/index.js';
+import { errorResponse } from '../../tpm/frame.js';
 import { TPM_RC } from '../../tpm/response-code.js';
+import { uint32Bytes } from '../../tpm/wire.js';
 import type { Channel } from '../channel.js';
 import { serve, type Connection } from '../connection.js';
-import { errorFrame } from '../frame.js';
 import type { GuestLink } from '../guest-link.js';
 import { interruptedCommand } from '../tpm-commands.js';
 import { feedMssim, MSSIM, noMssim, NUMBER_SIZE, type MssimRequest } from './stream.js';
@@ -18,31 +19,25 @@ const END_POINT = { platformAvailable: 0x01, inRawMode: 0x04, supportsPhysicalPr
 const SERVER_VERSION = 1;
 const MAX_LOCALITY = 4;
 
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
-
 /** Every answer ends with this. */
-const done = uint32(0);
+const done = uint32Bytes(0);
 /** The answer to a request that is not served. */
-const refused = uint32(1);
+const refused = uint32Bytes(1);
 
 /** {size, bytes}, result. */
 function counted(bytes: Buffer): Buffer {
-  return Buffer.concat([uint32(bytes.length), bytes, done]);
+  return Buffer.concat([uint32Bytes(bytes.length), bytes, done]);
 }
 
 async function sendCommand({ tpm }: GuestLink, { head, data }: MssimRequest, token: number): Promise<Buffer> {
   const locality = head.readUInt8(0);
-  return counted(locality > MAX_LOCALITY ? errorFrame(TPM_RC.LOCALITY) : await tpm.execute(data, locality, token));
+  return counted(locality > MAX_LOCALITY ? errorResponse(TPM_RC.LOCALITY) : await tpm.execute(data, locality, token));
 }
 
 function handshake(_link: GuestLink, { head }: MssimRequest): Buffer {
   if (head.readUInt32BE(0) === 0) return refused;
   const { platformAvailable, inRawMode, supportsPhysicalPresence } = END_POINT;
-  return Buffer.concat([uint32(SERVER_VERSION), uint32(platformAvailable | inRawMode | supportsPhysicalPresence), done]);
+  return Buffer.concat([uint32Bytes(SERVER_VERSION), uint32Bytes(platformAvailable | inRawMode | supportsPhysicalPresence), done]);
 }
 
 async function powerOn({ tpm }: GuestLink): Promise<Buffer> {
@@ -111,7 +106,7 @@ const PLATFORM_PORT: Requests = new Map<number, Run>([
   ],
   [MSSIM.SIGNAL_CANCEL_OFF, acknowledge],
   // There is no authenticated countdown timer, so none is signaled.
-  [MSSIM.ACT_GET_SIGNALED, () => Buffer.concat([uint32(0), done])],
+  [MSSIM.ACT_GET_SIGNALED, () => Buffer.concat([uint32Bytes(0), done])],
 ]);
 
 /** Serves the command port. */

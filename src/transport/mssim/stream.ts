@@ -1,5 +1,5 @@
 // Microsoft's TPM simulator, TpmTcpProtocol.h: how the streams of its two ports are cut into requests. Integers are big-endian.
-import { MAX_COMMAND_SIZE } from '../../vtpm/guest-tpm.js';
+import { MAX_COMMAND_SIZE } from '../../tpm/constants/index.js';
 
 /** Requests; each is a UINT32, followed by what {@link feedMssim} says. */
 export const MSSIM = {

@@ -3,6 +3,7 @@ import { TPM_CC } from '../../tpm/constants/index.js';
 import { hash } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { YES } from '../../tpm/structures/index.js';
+import { uint32Bytes } from '../../tpm/wire.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { extendPolicy } from '../policy/policy-update.js';
@@ -43,9 +44,7 @@ export const policyLimitHandlers = {
     if (policy.commandCode !== 0 && policy.commandCode !== code) throw call.error(TPM_RC.VALUE, 'code');
     if (!call.served.has(code)) throw call.error(TPM_RC.POLICY_CC, 'code');
     policy.commandCode = code;
-    const bytes = Buffer.alloc(4);
-    bytes.writeUInt32BE(code);
-    extendPolicy(session, TPM_CC.PolicyCommandCode, bytes);
+    extendPolicy(session, TPM_CC.PolicyCommandCode, uint32Bytes(code));
   },
 
   /** 23.12 */

@@ -1,10 +1,10 @@
 // TPM 2.0 Library Part 3, 5: command processing.
 import { atHandle, TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { type Command, decodeHandles, decodeParameters, encodeParameters } from '../../tpm/command.js';
-import { TPM_CC, TPM_ST } from '../../tpm/constants/index.js';
-import { Reader } from '../../tpm/wire.js';
+import { TPM_CC } from '../../tpm/constants/index.js';
+import { authorizationArea, errorResponse, frameCode, hasAuthorizations, openCommand } from '../../tpm/frame.js';
+import type { Reader } from '../../tpm/wire.js';
 import { type Entity, entityName, resolveEntity } from './entity.js';
-import { MAX_COMMAND_SIZE } from '../guest-tpm.js';
 import { takeVolatile } from '../persistence/snapshot.js';
 import { NotDurable } from '../state/durable.js';
 import type { Tpm } from '../tpm.js';
@@ -19,11 +19,7 @@ import {
 } from './authorization.js';
 import { Call } from './call.js';
 import type { AnyHandler, ServedCommands } from './handler.js';
-import { errorResponse, successResponse } from './response.js';
-
-const HEADER_SIZE = 10;
-/** The smallest authorization: handle, empty nonce, attributes, empty HMAC. */
-const MIN_AUTH_SIZE = 9;
+import { successResponse } from './response.js';
 
 /**
  * Commands that the specification lets write, but that rarely do, and then before they change anything else: the state before them is
@@ -154,19 +150,15 @@ export class Dispatcher {
   }
 
   private parseHeader(frame: Buffer): Header {
-    if (frame.length < HEADER_SIZE) throw new TpmError(TPM_RC.INSUFFICIENT);
-    const reader = new Reader(frame);
-    const tag = reader.uint16();
-    if (tag !== TPM_ST.SESSIONS && tag !== TPM_ST.NO_SESSIONS) throw new TpmError(TPM_RC.BAD_TAG);
-    if (reader.uint32() !== frame.length || frame.length > MAX_COMMAND_SIZE) throw new TpmError(TPM_RC.COMMAND_SIZE);
-    const code = reader.uint32();
+    const reader = openCommand(frame);
+    const code = frameCode(frame);
     const found = this.served.get(code);
     if (found === undefined) {
       this.observer.begin(undefined);
       throw new TpmError(TPM_RC.COMMAND_CODE);
     }
     if (this.tpm.power.started === (code === TPM_CC.Startup)) throw new TpmError(TPM_RC.INITIALIZE);
-    return { ...found, withSessions: tag === TPM_ST.SESSIONS, reader };
+    return { ...found, withSessions: hasAuthorizations(frame), reader };
   }
 
   private async run({ command, handler, withSessions, reader }: Header, locality: number): Promise<Buffer> {
@@ -208,10 +200,9 @@ export class Dispatcher {
       requireNoAuthorization(command);
       return assemble({ ...parts, sessions: [], parameters: reader.view(reader.remaining) });
     }
-    const size = reader.uint32();
-    if (size < MIN_AUTH_SIZE || size > reader.remaining) throw new TpmError(TPM_RC.SIZE);
+    const area = authorizationArea(reader);
     if (command.noSessions) throw new TpmError(TPM_RC.AUTH_CONTEXT);
-    const sessions = parseSessions(tpm, command, reader.view(size));
+    const sessions = parseSessions(tpm, command, area);
     associate(command, entities, sessions);
     const call = assemble({ ...parts, sessions, parameters: reader.view(reader.remaining) });
     authorize(tpm, call);

@@ -1,31 +1,19 @@
 // TPM 2.0 Library Part 1, 18.11 and 19.6: the response's sessions.
 import type { Command } from '../../tpm/command.js';
-import { TPM_ST, TPMA_SESSION } from '../../tpm/constants/index.js';
+import { TPMA_SESSION } from '../../tpm/constants/index.js';
+import { encodeResponse } from '../../tpm/frame.js';
 import { digestSize, hash } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { cryptParameter, rpHash, sessionHmac } from '../../tpm/session-crypto.js';
-import { TPMS_AUTH_RESPONSE } from '../../tpm/structures/index.js';
-import { Writer } from '../../tpm/wire.js';
+import type { TPMS_AUTH_RESPONSE } from '../../tpm/structures/index.js';
 import { resetPolicy, type Session } from '../state/sessions.js';
 import type { Tpm } from '../tpm.js';
 import { type AuthorizedCommand, cipherKey, hmacKey, parameterCipher, type SessionUse } from './authorization.js';
 
-const HEADER_SIZE = 10;
-
-/** A response without parameters: what every error is. */
-export function errorResponse(code: number): Buffer {
-  const frame = Buffer.allocUnsafe(HEADER_SIZE);
-  frame.writeUInt16BE(TPM_ST.NO_SESSIONS, 0);
-  frame.writeUInt32BE(HEADER_SIZE, 2);
-  frame.writeUInt32BE(code, 6);
-  return frame;
-}
-
 /** The response of a command that succeeded. Nonces roll, audit digests are extended, ended sessions flushed. */
 export function successResponse(tpm: Tpm, call: AuthorizedCommand, handle: number | undefined, parameters: Buffer): Buffer {
-  const withSessions = call.sessions.length > 0;
   for (const { session } of call.sessions) if (session !== undefined) session.nonceTPM = tpm.random.randomBytes(session.nonceTPM.length);
-  if (withSessions) encryptFirst(tpm, call, parameters);
+  if (call.sessions.length > 0) encryptFirst(tpm, call, parameters);
   const digests = new Map<number, Buffer>();
   const pHash = (alg: number): Buffer => {
     let digest = digests.get(alg);
@@ -34,16 +22,8 @@ export function successResponse(tpm: Tpm, call: AuthorizedCommand, handle: numbe
   };
   updateAudit(tpm, call, pHash);
   if (tpm.commandAudit.isAudited(call.command.code)) tpm.commandAudit.note(call.cpHash, pHash);
-  const writer = new Writer(HEADER_SIZE + 8 + parameters.length + call.sessions.length * 160);
-  writer.uint16(withSessions ? TPM_ST.SESSIONS : TPM_ST.NO_SESSIONS);
-  writer.uint32(0);
-  writer.uint32(TPM_RC.SUCCESS);
-  if (handle !== undefined) writer.uint32(handle);
-  if (withSessions) writer.uint32(parameters.length);
-  writer.raw(parameters);
-  for (const use of call.sessions) TPMS_AUTH_RESPONSE.encode(writer, sessionResponse(tpm, use, pHash));
-  writer.patch32(2, writer.size);
-  return writer.finish();
+  const authorizations = call.sessions.map((use) => sessionResponse(tpm, use, pHash));
+  return encodeResponse(handle, parameters, authorizations);
 }
 
 function encryptFirst(tpm: Tpm, call: AuthorizedCommand, parameters: Buffer): void {

@@ -1,16 +1,11 @@
 // TPM 2.0 Library Part 1, 19.7.3 and Part 3, 23.2.3 (PolicyUpdate): how assertions get into a policy session.
 import { hash } from '../../tpm/hash.js';
+import { uint32Bytes } from '../../tpm/wire.js';
 import type { Session } from '../state/sessions.js';
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.allocUnsafe(4);
-  bytes.writeUInt32BE(value >>> 0);
-  return bytes;
-}
 
 /** `policyDigest := H(policyDigest || commandCode || parts)`. */
 export function extendPolicy(session: Session, commandCode: number, ...parts: readonly Uint8Array[]): void {
-  session.policy.digest = hash(session.authHash, session.policy.digest, uint32(commandCode), ...parts);
+  session.policy.digest = hash(session.authHash, session.policy.digest, uint32Bytes(commandCode), ...parts);
 }
 
 /** Puts the digest back to zero, as PolicyOR and PolicyAuthorize do before they extend it. */

@@ -1,7 +1,7 @@
 // What somebody sees, and can do, who sits on the wires between the host and the chip.
 import assert from 'node:assert/strict';
 import { hkdfSync } from 'node:crypto';
-import { ChipResponseForged } from '../../../src/hardware/chip/errors.js';
+import { ResponseForged } from '../../../src/tpm/response-error.js';
 import { sealedPublic } from '../../../src/hardware/host/templates.js';
 import { TPM_CC } from '../../../src/tpm/constants/index.js';
 import { decode } from '../../../src/tpm/schema.js';
@@ -67,7 +67,7 @@ describe('on the bus', () => {
       response.writeUInt8(response.readUInt8(30) ^ 1, 30);
       forge = undefined;
     };
-    await assert.rejects(signs(chip, key), ChipResponseForged);
+    await assert.rejects(signs(chip, key), ResponseForged);
     assert.ok(await signs(chip, key));
   });
 
@@ -78,7 +78,7 @@ describe('on the bus', () => {
     forge = (response, command) => {
       if (commandCode(command) === TPM_CC.Sign) response.writeUInt16BE(0x8001, 0);
     };
-    await assert.rejects(signs(chip, key), ChipResponseForged);
+    await assert.rejects(signs(chip, key), ResponseForged);
     forge = undefined;
     assert.ok(await signs(chip, key));
   });
