@@ -8,7 +8,12 @@ import { anything, decoded, fields, nameRule, type Rule, same, sameSize, unlessD
 const unique: Rule = (path, ours, theirs, context) =>
   Buffer.isBuffer(ours) ? sameSize(path, ours, theirs, context) : fields({ x: sameSize, y: sameSize })(path, ours, theirs, context);
 const publicArea = unlessDeterministic(fields({ unique, authPolicy: sameSize }));
-const ticket = fields({ digest: sameSize });
+/** Both empty, or both not: how long a ticket is is each TPM's own business. */
+const ticketDigest: Rule = (path, ours, theirs) => {
+  const [a, b] = [ours, theirs].map((value) => (Buffer.isBuffer(value) ? value.length > 0 : undefined));
+  return a === b && a !== undefined ? [] : [{ path, ours, theirs }];
+};
+const ticket = fields({ digest: ticketDigest });
 const name = unlessDeterministic(nameRule);
 const creationData = fields({ parentName: nameRule, parentQualifiedName: nameRule, outsideInfo: same });
 const point = fields({ x: sameSize, y: sameSize });

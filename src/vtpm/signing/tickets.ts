@@ -1,4 +1,4 @@
-// TPM 2.0 Library Part 2, 10.7: tickets: evidence, for the TPM itself, that it did something before. They are HMACs (SHA-512) under
+// TPM 2.0 Library Part 2, 10.7: tickets: evidence, for the TPM itself, that it did something before. They are HMACs (SHA-256) under
 // the proof of a hierarchy, so a ticket is void when the hierarchy's proof changes.
 import { timingSafeEqual } from 'node:crypto';
 import { TPM_ALG, TPM_RH, TPM_ST } from '../../tpm/constants/index.js';
@@ -36,7 +36,7 @@ const authValidity = struct({ epoch: uint32, totalResetCount: uint32 });
 const noDigest = (): Buffer => Buffer.alloc(0);
 
 function proofHmac(tpm: Tpm, hierarchy: TicketHierarchy, content: Buffer): Buffer {
-  return hmac(TPM_ALG.SHA512, tpm.hierarchies.get(hierarchy).proof, content);
+  return hmac(TPM_ALG.SHA256, tpm.hierarchies.get(hierarchy).proof, content);
 }
 
 /**

@@ -48,12 +48,12 @@ describe('hashes, HMACs and sequences', () => {
   async function sameTicket(command: typeof Hash | typeof SequenceComplete, bytes: Buffer): Promise<boolean> {
     const { ours, theirs } = await both.both(bytes);
     const [mine, other] = [parse(command, ours), parse(command, theirs)].map(({ code, out }) => {
-      if (out === undefined) return { code, size: 0 };
+      if (out === undefined) return { code, isNull: true };
       const { validation, ...result } = out;
-      return { code, ...result, tag: validation.tag, hierarchy: validation.hierarchy, size: validation.digest.length };
+      return { code, ...result, tag: validation.tag, hierarchy: validation.hierarchy, isNull: validation.digest.length === 0 };
     });
     assert.deepEqual(mine, other, `${command.name} ${bytes.toString('hex')}`);
-    return mine?.size === 64;
+    return mine?.isNull === false;
   }
 
   async function primary(inPublic: TPMT_PUBLIC, data = none, userAuth = none): Promise<void> {

