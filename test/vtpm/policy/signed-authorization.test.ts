@@ -238,7 +238,12 @@ describe('signed authorizations', () => {
       for (const authHandle of [TPM_RH.OWNER, TPM_RH.ENDORSEMENT, TPM_RH.PLATFORM, TPM_RH.LOCKOUT, 0, 0x01500000, 0x01500001]) {
         const { policySession, nonce } = await startPolicy(execute);
         const out = await run(execute, PolicySecret, { authHandle, policySession, ...unlimited, nonceTPM: nonce, expiration: -10 });
-        found.push(out.policyTicket.hierarchy, out.policyTicket.digest.length > 0, out.timeout.length, await digestOf(execute, policySession));
+        found.push(
+          out.policyTicket.hierarchy,
+          out.policyTicket.digest.length > 0,
+          out.timeout.length,
+          await digestOf(execute, policySession),
+        );
         await flush(execute, policySession);
       }
       return found;
