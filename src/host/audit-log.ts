@@ -42,6 +42,7 @@ export interface AuditSink {
   note(note: AuditNote): Promise<void>;
 }
 
+const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
 const entrySchema = v.strictObject({
   version: v.literal(1),
   number: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
@@ -51,17 +52,19 @@ const entrySchema = v.strictObject({
   id: v.optional(v.string()),
   detail: v.optional(v.string()),
   /** SHA-256 of the line before, without its newline, in hexadecimal; zeros in the first. */
-  previous: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
+  previous: sha256,
 });
 /** One line. */
 export type AuditEntry = v.InferOutput<typeof entrySchema>;
 
-/** Where the log ends. */
-export interface AuditHead {
-  readonly entries: number;
+/** Schema of an {@link AuditHead}. */
+export const auditHead = v.strictObject({
+  entries: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
   /** SHA-256 of the last line, in hexadecimal. */
-  readonly hash: string;
-}
+  hash: sha256,
+});
+/** Where the log ends. */
+export type AuditHead = Readonly<v.InferOutput<typeof auditHead>>;
 
 /** What {@link readAudit} found. */
 export interface AuditReport {

@@ -12,6 +12,7 @@ import { Reader } from '../tpm/wire.js';
 import { check, checkChip, type Check } from './chip-checks.js';
 import type { Config } from '../config/config.js';
 import { storePath } from '../config/paths.js';
+import { readHardwareRecord } from './hardware-record.js';
 
 const NODE_MAJOR = 20;
 const NODE_MINOR = 19;
@@ -119,9 +120,8 @@ async function checkStore(stateDir: string): Promise<{ found: Check; hostRootNam
     const store = await HostStore.open(path);
     try {
       const guests = store.guests().length;
-      const record = store.hostRecord('hardware');
-      const host = record === undefined ? undefined : (JSON.parse(record.toString('utf8')) as { hostRootName?: string });
-      return { found: { name: 'store', result: 'ok', detail: `${guests.toString()} guests`, hint: '' }, hostRootName: host?.hostRootName };
+      const hostRootName = readHardwareRecord(store)?.hostRootName;
+      return { found: { name: 'store', result: 'ok', detail: `${guests.toString()} guests`, hint: '' }, hostRootName };
     } finally {
       await store.close();
     }

@@ -2,11 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../failure.js';
 import { Hardware } from '../hardware/hardware.js';
-import type { HostRecords } from '../hardware/host/keys.js';
 import type { HostStore } from '../store/host-store.js';
-import { StoreError } from '../store/store-error.js';
 import { checkChip } from './chip-checks.js';
 import { chipFailure } from './chip-failures.js';
+import { readHardwareRecord, writeHardwareRecord } from './hardware-record.js';
 import { hostOperations } from './operations.js';
 import { openRollbackGuard } from './rollback/open-guard.js';
 import type { ChipView } from './chip-view.js';
@@ -35,7 +34,6 @@ export interface ChipRequest {
   readonly onRollback?: ((event: RollbackEvent) => void | Promise<void>) | undefined;
 }
 
-const HARDWARE_RECORD = 'hardware';
 /** How long `status` waits for the chip, in milliseconds. */
 const CONDITION_TIMEOUT = 1_500;
 
@@ -64,7 +62,7 @@ export async function openChip(request: ChipRequest): Promise<OpenedChip> {
 }
 
 async function openHardware({ tcti, config, store, log }: ChipRequest, ownerAuth: Buffer): Promise<Hardware> {
-  const hostRecords = readHostRecords(store);
+  const hostRecords = readHardwareRecord(store);
   const sealTo = await readSealTo(config);
   await readApprovedPolicies(config);
   const options = {
@@ -78,9 +76,7 @@ async function openHardware({ tcti, config, store, log }: ChipRequest, ownerAuth
   const hardware = await Hardware.open(options, log).catch((error: unknown) => {
     throw chipFailure(tcti, error);
   });
-  if (hostRecords === undefined) {
-    await store.putHostRecords(new Map([[HARDWARE_RECORD, Buffer.from(JSON.stringify(hardware.hostRecords), 'utf8')]]));
-  }
+  if (hostRecords === undefined) await writeHardwareRecord(store, hardware.hostRecords);
   return hardware;
 }
 
@@ -103,20 +99,4 @@ function chipView({ tcti, config }: ChipRequest, hardware: Hardware, guard: Roll
     counters: () => hardware.usage().commands,
     pending: () => hardware.usage().pending,
   };
-}
-
-function readHostRecords(store: HostStore): HostRecords | undefined {
-  const record = store.hostRecord(HARDWARE_RECORD);
-  if (record === undefined) return undefined;
-  try {
-    return JSON.parse(record.toString('utf8')) as HostRecords;
-  } catch (error) {
-    throw new StoreError(
-      `reading the store ${store.directory}`,
-      "host record 'hardware' is damaged",
-      'restore the store from a backup',
-      {},
-      { cause: error },
-    );
-  }
 }

@@ -1,5 +1,6 @@
 // The property providers of a host: its statements, its packages, and the providers of each guest.
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { EXIT, Failure, reasonOf } from '../../failure.js';
 import { Catalog, type RevocationAnchor } from '../../statements/catalog.js';
 import type { GuestPolicy } from '../../policy/guest-policy.js';
@@ -7,20 +8,22 @@ import { GuestProviders, missingProvider, type HostProviders, type ProviderChoic
 import type { HostEvidence } from '../../properties/providers/platform.js';
 import { PropertySet } from '../../statements/property-set.js';
 import { ProviderPackage } from '../../properties/providers/package.js';
+import { readHostRecord, writeHostRecord } from '../../store/host-record.js';
 import type { HostStore } from '../../store/host-store.js';
 import type { AuditSink } from '../../host/audit-log.js';
 import type { Logger } from '../../logger.js';
 import { DEFAULT_PROVIDERS, type PropertySection } from '../../config/property-section.js';
 import { readTrust } from './trust-roots.js';
 
-/** Host record that remembers the numbers of revocation lists. */
-const REVOCATIONS_RECORD = 'revocations';
+/** Host record that remembers the highest number of the revocation lists of each issuer. */
+export const REVOCATIONS_RECORD = 'revocations';
+const revocationNumbers = v.record(v.string(), v.pipe(v.number(), v.safeInteger(), v.minValue(0)));
 
 /** What {@link PropertyService.open} needs. */
 export interface PropertyServiceOptions {
   readonly settings: PropertySection;
   readonly stateDir: string;
-  readonly store: Pick<HostStore, 'hostRecord' | 'putHostRecords'>;
+  readonly store: Pick<HostStore, 'directory' | 'hostRecord' | 'putHostRecords'>;
   readonly log: Logger;
   /** Told once of each provider that fails for a guest, until the guest is started anew. */
   readonly audit?: AuditSink | undefined;
@@ -177,12 +180,7 @@ async function openPackage(name: string, module: string, timeLimit: number | und
 
 function anchorIn(store: PropertyServiceOptions['store']): RevocationAnchor {
   return {
-    load: () => {
-      const record = store.hostRecord(REVOCATIONS_RECORD);
-      const numbers = record === undefined ? {} : (JSON.parse(record.toString('utf8')) as Record<string, number>);
-      return new Map(Object.entries(numbers));
-    },
-    save: (numbers) =>
-      store.putHostRecords(new Map([[REVOCATIONS_RECORD, Buffer.from(JSON.stringify(Object.fromEntries(numbers)), 'utf8')]])),
+    load: () => new Map(Object.entries(readHostRecord(store, REVOCATIONS_RECORD, revocationNumbers) ?? {})),
+    save: (numbers) => writeHostRecord(store, REVOCATIONS_RECORD, Object.fromEntries(numbers)),
   };
 }

@@ -7,14 +7,15 @@ import type { Hardware } from '../../hardware/hardware.js';
 import { DEFAULT_COUNTER_INDEX, HostCounter } from '../../hardware/host/counter.js';
 import { createHostSecret, openHostSecret } from '../../hardware/host/secret.js';
 import type { KeyBlobs } from '../../hardware/host/create-key.js';
+import { readHostRecord, writeHostRecord } from '../../store/host-record.js';
 import type { HostStore } from '../../store/host-store.js';
-import { StoreError } from '../../store/store-error.js';
 import type { Config } from '../../config/config.js';
 import type { Logger } from '../../logger.js';
 import { RollbackGuard, type RollbackEvent } from './guard.js';
 import { LeaseSeal } from './lease.js';
 
-const SECRET_RECORD = 'host-secret';
+/** Host record with the secret's blobs. */
+export const SECRET_RECORD = 'host-secret';
 const AUTH_SIZE = 32;
 
 /** What {@link openRollbackGuard} needs. */
@@ -58,25 +59,19 @@ export async function openRollbackGuard(request: RollbackRequest): Promise<Rollb
 
 /** The secret that only this host's chip can tell; made at the first start. */
 async function hostSecret({ jobs, hostAccount, hostRoot }: Hardware, store: HostStore): Promise<Buffer> {
-  const stored = store.hostRecord(SECRET_RECORD);
-  if (stored !== undefined) return await openHostSecret(jobs, hostAccount, hostRoot, decodeBlobs(store, stored));
+  const stored = readHostRecord(store, SECRET_RECORD, secretBlobs);
+  if (stored !== undefined) return await openHostSecret(jobs, hostAccount, hostRoot, keyBlobs(stored));
   const blobs = await createHostSecret(jobs, hostAccount, hostRoot);
-  const record = { public: blobs.publicArea.toString('base64'), private: blobs.privateBlob.toString('base64') };
-  await store.putHostRecords(new Map([[SECRET_RECORD, Buffer.from(JSON.stringify(record), 'utf8')]]));
+  await writeHostRecord(store, SECRET_RECORD, {
+    public: blobs.publicArea.toString('base64'),
+    private: blobs.privateBlob.toString('base64'),
+  });
   return await openHostSecret(jobs, hostAccount, hostRoot, blobs);
 }
 
 const base64 = v.pipe(v.string(), v.base64());
-const schema = v.pipe(v.string(), v.parseJson(), v.strictObject({ public: base64, private: base64 }));
+const secretBlobs = v.strictObject({ public: base64, private: base64 });
 
-function decodeBlobs(store: HostStore, stored: Buffer): KeyBlobs {
-  const result = v.safeParse(schema, stored.toString('utf8'));
-  if (!result.success) {
-    throw new StoreError(
-      `reading the store ${store.directory}`,
-      `host record '${SECRET_RECORD}' is damaged`,
-      'restore the store from a backup',
-    );
-  }
-  return { publicArea: Buffer.from(result.output.public, 'base64'), privateBlob: Buffer.from(result.output.private, 'base64') };
+function keyBlobs(stored: v.InferOutput<typeof secretBlobs>): KeyBlobs {
+  return { publicArea: Buffer.from(stored.public, 'base64'), privateBlob: Buffer.from(stored.private, 'base64') };
 }

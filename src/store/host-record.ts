@@ -1,0 +1,31 @@
+// Host-level records that are JSON of a shape that is known.
+import * as v from 'valibot';
+import type { HostStore } from './host-store.js';
+import { StoreError } from './store-error.js';
+
+/**
+ * The host record `name`; undefined if there is none. Throws a {@link StoreError} that names the record if it is not what `schema` says.
+ */
+export function readHostRecord<S extends v.GenericSchema>(
+  store: Pick<HostStore, 'hostRecord' | 'directory'>,
+  name: string,
+  schema: S,
+): v.InferOutput<S> | undefined {
+  const record = store.hostRecord(name);
+  if (record === undefined) return undefined;
+  const result = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), record.toString('utf8'));
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const place = v.getDotPath(issue);
+  throw new StoreError(
+    `reading the store ${store.directory}`,
+    `host record '${name}' is damaged: ${place === null ? '' : `${place}: `}${issue.message}`,
+    'restore the state directory from a backup',
+    { record: name },
+  );
+}
+
+/** Writes the host record `name`; resolves when it is durable. Rejects with a {@link StoreError}. */
+export function writeHostRecord(store: Pick<HostStore, 'putHostRecords'>, name: string, value: unknown): Promise<void> {
+  return store.putHostRecords(new Map([[name, Buffer.from(JSON.stringify(value), 'utf8')]]));
+}
