@@ -46,7 +46,7 @@ export interface GuestToOpen {
   readonly id: string;
   readonly name: string;
   /** What {@link GuestFactory.provision} made. */
-  readonly identity: Buffer;
+  readonly keyBlobs: Buffer;
   readonly policy: GuestPolicy;
   /** The guest's records, once its state key is known. No view of the key is kept. */
   readonly records: (stateKey: Buffer) => GuestRecords & Numbered;
@@ -62,7 +62,7 @@ export interface GuestFactory {
   provision(id: string, policy: GuestPolicy): Promise<Buffer>;
   open(guest: GuestToOpen): Promise<OpenedGuest>;
   /** The state key of a guest, for a backup; 32 bytes that whoever gets them zeroizes. */
-  stateKey(name: string, identity: Buffer): Promise<Buffer>;
+  stateKey(name: string, keyBlobs: Buffer): Promise<Buffer>;
   /** The guest's keys, with its state key sealed to whom the configuration says now. */
   reseal(name: string, keyBlobs: Buffer): Promise<Buffer>;
   /** A guest's records are about to be put back on purpose, as from a backup, while it is closed: that is no rollback. */

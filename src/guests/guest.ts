@@ -292,12 +292,12 @@ export class Guest {
     const { id, name } = this.current;
     const { store, factory, limits } = this.host;
     const policy = await this.startingPolicy();
-    const identity = store.guestKeyBlobs(id);
+    const keyBlobs = store.guestKeyBlobs(id);
     const opened = await factory.open({
       id,
       name,
       policy,
-      identity,
+      keyBlobs,
       records: (stateKey) => store.guestRecords(id, stateKey),
       journal: (stateKey) => this.journal.open(stateKey),
     });

@@ -54,8 +54,8 @@ export class HardwareGuestFactory implements GuestFactory {
     }
   }
 
-  async stateKey(name: string, identity: Buffer): Promise<Buffer> {
-    const opened = await this.parts.hardware.openGuest(decodeKeyBlobs(name, identity), name).catch((error: unknown) => {
+  async stateKey(name: string, keyBlobs: Buffer): Promise<Buffer> {
+    const opened = await this.parts.hardware.openGuest(decodeKeyBlobs(name, keyBlobs), name).catch((error: unknown) => {
       throw guestChipFailure(`opening guest ${name}`, error);
     });
     await closeChips(opened);
@@ -74,9 +74,9 @@ export class HardwareGuestFactory implements GuestFactory {
     await this.parts.guard?.accept(id);
   }
 
-  async open({ id, name, identity, policy: first, records, journal: openJournal }: GuestToOpen): Promise<OpenedGuest> {
+  async open({ id, name, keyBlobs, policy: first, records, journal: openJournal }: GuestToOpen): Promise<OpenedGuest> {
     const { stateKey, chip, anchored, account } = await this.parts.hardware
-      .openGuest(decodeKeyBlobs(name, identity), name)
+      .openGuest(decodeKeyBlobs(name, keyBlobs), name)
       .catch((error: unknown) => {
         throw guestChipFailure(`opening guest ${name}`, error);
       });

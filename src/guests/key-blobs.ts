@@ -1,68 +1,70 @@
-// A guest's identity as the store keeps it: JSON, blobs in base64. The chip's keys protect what is in it.
+// A guest's key blobs as the store keeps them: JSON, blobs in base64. The chip's keys protect what is in them.
 import * as v from 'valibot';
-import { EXIT, Failure } from '../failure.js';
 import type { GuestKeyBlobs } from '../hardware/hardware.js';
-import { decodeSealedTo, encodeSealedTo, storedSealedTo } from '../host/seal-to.js';
+import type { SealedTo } from '../hardware/host/sealing.js';
+import { StoreError } from '../store/store-error.js';
+import { decode, encode } from '../tpm/schema.js';
+import { TPMT_PUBLIC } from '../tpm/structures/index.js';
 
-const blob = v.pipe(v.string(), v.base64());
+const blob = v.pipe(
+  v.string(),
+  v.base64(),
+  v.transform((text) => Buffer.from(text, 'base64')),
+);
 const blobs = { rootPublic: blob, rootPrivate: blob, stateKeyPublic: blob, stateKeyPrivate: blob };
-/**
- * Version 2 says whom the state key is sealed to; an identity that says nothing about that stays at version 1. Version 3 has an anchored
- * root.
- */
+const sealedTo = v.union([
+  v.strictObject({ pcrs: v.strictObject({ bank: v.number(), pcrs: v.array(v.number()) }) }),
+  v.strictObject({ authority: blob }),
+]);
+/** Version 2 says whom the state key is sealed to; blobs that say nothing about that stay at version 1. Version 3 has an anchored root. */
 const schema = v.variant('version', [
   v.strictObject({ version: v.literal(1), ...blobs }),
-  v.strictObject({ version: v.literal(2), ...blobs, sealedTo: storedSealedTo }),
+  v.strictObject({ version: v.literal(2), ...blobs, sealedTo }),
   v.strictObject({
     version: v.literal(3),
     ...blobs,
-    sealedTo: v.optional(storedSealedTo),
+    sealedTo: v.optional(sealedTo),
     anchored: v.strictObject({ public: blob, private: blob }),
   }),
 ]);
 
-export function encodeKeyBlobs({ sealedTo, anchored, ...stored }: GuestKeyBlobs): Buffer {
+/** What the store keeps of a guest's keys. */
+export function encodeKeyBlobs({ sealedTo: to, anchored, ...stored }: GuestKeyBlobs): Buffer {
   const fields = Object.fromEntries(Object.entries(stored).map(([name, value]) => [name, value.toString('base64')]));
-  const sealed = sealedTo === undefined ? { version: 1, ...fields } : { version: 2, ...fields, sealedTo: encodeSealedTo(sealedTo) };
-  const identity = anchored === undefined ? sealed : { ...sealed, version: 3, anchored: encodeBlobs(anchored) };
-  return Buffer.from(JSON.stringify(identity), 'utf8');
+  const sealed = to === undefined ? { version: 1, ...fields } : { version: 2, ...fields, sealedTo: encodeSealedTo(to) };
+  return Buffer.from(JSON.stringify(anchored === undefined ? sealed : { ...sealed, version: 3, anchored: encodeBlobs(anchored) }), 'utf8');
 }
 
-/** Throws a {@link Failure} if this is not an identity. */
+/** Reverses {@link encodeKeyBlobs}. Throws a {@link StoreError} if these are no key blobs. */
 export function decodeKeyBlobs(guest: string, bytes: Buffer): GuestKeyBlobs {
-  let json: unknown;
-  try {
-    json = JSON.parse(bytes.toString('utf8'));
-  } catch {
-    throw damaged(guest, 'is not JSON');
-  }
-  const result = v.safeParse(schema, json);
-  if (!result.success) throw damaged(guest, `${v.getDotPath(result.issues[0]) ?? ''}: ${result.issues[0].message}`);
-  const { rootPublic, rootPrivate, stateKeyPublic, stateKeyPrivate } = result.output;
-  const stored = result.output.version === 1 ? undefined : result.output.sealedTo;
-  const sealedTo = stored === undefined ? undefined : decodeSealedTo(stored);
-  const anchored = result.output.version === 3 ? result.output.anchored : undefined;
-  const bytesOf = (text: string): Buffer => Buffer.from(text, 'base64');
-  return {
-    rootPublic: bytesOf(rootPublic),
-    rootPrivate: bytesOf(rootPrivate),
-    stateKeyPublic: bytesOf(stateKeyPublic),
-    stateKeyPrivate: bytesOf(stateKeyPrivate),
-    sealedTo,
-    ...(anchored === undefined ? {} : { anchored: { publicArea: bytesOf(anchored.public), privateBlob: bytesOf(anchored.private) } }),
-  };
+  const result = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), bytes.toString('utf8'));
+  if (!result.success) throw damaged(guest, result.issues[0]);
+  const { output } = result;
+  const { rootPublic, rootPrivate, stateKeyPublic, stateKeyPrivate } = output;
+  const to = output.version === 1 || output.sealedTo === undefined ? undefined : decodeSealedTo(output.sealedTo);
+  const anchored = output.version === 3 ? { publicArea: output.anchored.public, privateBlob: output.anchored.private } : undefined;
+  return { rootPublic, rootPrivate, stateKeyPublic, stateKeyPrivate, sealedTo: to, ...(anchored === undefined ? {} : { anchored }) };
 }
 
 function encodeBlobs({ publicArea, privateBlob }: NonNullable<GuestKeyBlobs['anchored']>): { public: string; private: string } {
   return { public: publicArea.toString('base64'), private: privateBlob.toString('base64') };
 }
 
-function damaged(guest: string, why: string): Failure {
-  return new Failure({
-    code: 'damaged_identity',
-    what: `opening guest ${guest}`,
-    why: `its stored identity ${why}`,
-    hint: 'restore the store from a backup',
-    exit: EXIT.failed,
+function encodeSealedTo(to: SealedTo): { pcrs: { bank: number; pcrs: readonly number[] } } | { authority: string } {
+  if (to.kind === 'pcrs') return { pcrs: { bank: to.choice.bank, pcrs: to.choice.pcrs } };
+  return { authority: encode(TPMT_PUBLIC, to.key).toString('base64') };
+}
+
+/** `TPM_RC_*` of the codec if the authority's key is none. */
+function decodeSealedTo(stored: v.InferOutput<typeof sealedTo>): SealedTo {
+  if ('pcrs' in stored) return { kind: 'pcrs', choice: stored.pcrs };
+  return { kind: 'authority', key: decode(TPMT_PUBLIC, stored.authority, true) };
+}
+
+function damaged(guest: string, issue: v.BaseIssue<unknown>): StoreError {
+  const place = v.getDotPath(issue);
+  const why = place === null ? `is damaged: ${issue.message}` : `has a bad field ${place}: ${issue.message}`;
+  return new StoreError(`opening guest ${guest}`, `its record 'key-blobs' ${why}`, 'restore the store from a backup', {
+    record: 'key-blobs',
   });
 }

@@ -158,19 +158,19 @@ export class GuestRegistry {
   ): Promise<Guest> {
     const { audit, factory, store } = this.surroundings;
     const id = randomUUID();
-    const identity = await factory.provision(id, policy);
+    const keyBlobs = await factory.provision(id, policy);
     const policyInForce = JSON.stringify(policy.settings);
     const meta = { id, name, created: new Date().toISOString(), policy: text, policyInForce, listen, autostart: false };
     const key = recoveryKey === undefined ? 'no recovery key' : `recovery key ${recoveryKey.toString('hex')}`;
     const detail = `${key}, policy ${policy.hash}`;
     await audit.note({ event: 'guest-created', guest: name, id, detail });
-    const recovery = recoveryKey === undefined ? null : await this.wrappedStateKey(meta, identity, recoveryKey);
-    await store.restoreGuest({ meta, identity, recovery, sealed: [] });
+    const recovery = recoveryKey === undefined ? null : await this.wrappedStateKey(meta, keyBlobs, recoveryKey);
+    await store.restoreGuest({ meta, keyBlobs, recovery, sealed: [] });
     return new Guest(meta, this.surroundings);
   }
 
-  private async wrappedStateKey({ id, name }: GuestMeta, identity: Buffer, recoveryKey: Buffer): Promise<Buffer> {
-    const stateKey = await this.surroundings.factory.stateKey(name, identity);
+  private async wrappedStateKey({ id, name }: GuestMeta, keyBlobs: Buffer, recoveryKey: Buffer): Promise<Buffer> {
+    const stateKey = await this.surroundings.factory.stateKey(name, keyBlobs);
     try {
       return wrapSecret(recoveryKey, stateKey, recoveryContext(id));
     } finally {

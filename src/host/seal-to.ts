@@ -7,8 +7,7 @@ import { readElements } from '../crypto/der.js';
 import { EXIT, Failure, reasonOf } from '../failure.js';
 import type { ApprovedPolicy, PcrChoice, SealedTo } from '../hardware/host/sealing.js';
 import { TPM_ALG, TPM_ECC_CURVE, TPMA_OBJECT } from '../tpm/constants/index.js';
-import { decode, encode } from '../tpm/schema.js';
-import { TPMT_PUBLIC, TPMT_SIGNATURE } from '../tpm/structures/index.js';
+import type { TPMT_PUBLIC, TPMT_SIGNATURE } from '../tpm/structures/index.js';
 import { PCR_BANKS, type Config } from '../config/config.js';
 
 const EMPTY = Buffer.alloc(0);
@@ -66,24 +65,6 @@ export async function readApprovedPolicies({ policySignature: path }: Pick<Confi
   } catch (error) {
     throw fileFailure('reading the approved policies', path, reasonOf(error), "'tpmux host policy-digest' tells what belongs there");
   }
-}
-
-/** JSON of whom a state key is sealed to, as it is stored with the guest's identity. */
-export function encodeSealedTo(to: SealedTo): { pcrs: { bank: number; pcrs: readonly number[] } } | { authority: string } {
-  if (to.kind === 'pcrs') return { pcrs: { bank: to.choice.bank, pcrs: to.choice.pcrs } };
-  return { authority: encode(TPMT_PUBLIC, to.key).toString('base64') };
-}
-
-/** Schema of what {@link encodeSealedTo} gives. */
-export const storedSealedTo = v.union([
-  v.strictObject({ pcrs: v.strictObject({ bank: v.number(), pcrs: v.array(v.number()) }) }),
-  v.strictObject({ authority: v.pipe(v.string(), v.base64()) }),
-]);
-
-/** Reverses {@link encodeSealedTo}. `TPM_RC_*` of the codec if the authority's key is none. */
-export function decodeSealedTo(stored: v.InferOutput<typeof storedSealedTo>): SealedTo {
-  if ('pcrs' in stored) return { kind: 'pcrs', choice: stored.pcrs };
-  return { kind: 'authority', key: decode(TPMT_PUBLIC, Buffer.from(stored.authority, 'base64'), true) };
 }
 
 /** The key as the chip loads it: for signatures only. */

@@ -13,7 +13,7 @@ const RESTORE_HINT = "bring a backup back with 'tpmux guest import', or see what
 export const guestKeys = {
   all: (id: string): string => `guest/${id}/`,
   meta: (id: string): string => `guest/${id}/meta`,
-  identity: (id: string): string => `guest/${id}/identity`,
+  keyBlobs: (id: string): string => `guest/${id}/key-blobs`,
   /** The state key, wrapped for the holder of a recovery key; absent if none was asked for. */
   recovery: (id: string): string => `guest/${id}/recovery`,
   /** Present until the first commit: a guest without a head is good only as long as it is there. */

@@ -17,12 +17,12 @@ const VERSION_KEY = 'format';
 const HOST_PREFIX = 'host/';
 const META_KEY = /^guest\/([^/]+)\/meta$/s;
 /** What is in memory too: all but the encrypted records. */
-const CLEAR_KEY = /^(format|host\/.*|guest\/[^/]+\/(meta|identity|recovery|unused))$/s;
+const CLEAR_KEY = /^(format|host\/.*|guest\/[^/]+\/(meta|key-blobs|recovery|unused))$/s;
 
 /** A guest as it lies in the store: its encrypted records too, so that all can be put back as it was. */
 export interface StoredGuest {
   readonly meta: GuestMeta;
-  readonly identity: Buffer;
+  readonly keyBlobs: Buffer;
   /** The state key, wrapped for the holder of a recovery key; null if none was asked for. */
   readonly recovery: Buffer | null;
   /** The encrypted records with the head, by the rest of their key. */
@@ -94,31 +94,31 @@ export class HostStore {
 
   /**
    * Adds a guest.
-   * @param identity what the chip needs to open the guest's keys; opaque here
+   * @param keyBlobs what the chip needs to open the guest's keys; opaque here
    */
-  async addGuest(meta: GuestMeta, identity: Buffer): Promise<void> {
-    await this.write(guestChanges({ meta, identity, recovery: null, sealed: [] }));
+  async addGuest(meta: GuestMeta, keyBlobs: Buffer): Promise<void> {
+    await this.write(guestChanges({ meta, keyBlobs, recovery: null, sealed: [] }));
   }
 
   async updateGuest(meta: GuestMeta): Promise<void> {
     await this.write([[guestKeys.meta(meta.id), encodeMeta(meta)]]);
   }
 
-  /** Replaces what {@link addGuest} was given as identity. */
-  async updateKeyBlobs(id: string, identity: Buffer): Promise<void> {
-    await this.write([[guestKeys.identity(id), identity]]);
+  /** Replaces what {@link addGuest} was given as key blobs. */
+  async updateKeyBlobs(id: string, keyBlobs: Buffer): Promise<void> {
+    await this.write([[guestKeys.keyBlobs(id), keyBlobs]]);
   }
 
   /** What {@link addGuest} was given. */
   guestKeyBlobs(id: string): Buffer {
-    const identity = this.copy(guestKeys.identity(id));
-    if (identity === undefined) {
-      throw new StoreError(`reading guest ${id}`, "its record 'identity' is missing", 'restore the store from a backup', {
+    const keyBlobs = this.copy(guestKeys.keyBlobs(id));
+    if (keyBlobs === undefined) {
+      throw new StoreError(`reading guest ${id}`, "its record 'key-blobs' is missing", 'restore the store from a backup', {
         guest: id,
-        record: 'identity',
+        record: 'key-blobs',
       });
     }
-    return identity;
+    return keyBlobs;
   }
 
   /** The encrypted records of a guest. Only one at a time may write. */
@@ -131,7 +131,7 @@ export class HostStore {
     const all = guestKeys.all(meta.id);
     const rows = await this.read(all);
     const sealed = rows.map(([key, value]) => [key.slice(all.length), value] as const).filter(([rest]) => !CLEAR_KEY.test(all + rest));
-    return { meta, identity: this.guestKeyBlobs(meta.id), recovery: this.copy(guestKeys.recovery(meta.id)) ?? null, sealed };
+    return { meta, keyBlobs: this.guestKeyBlobs(meta.id), recovery: this.copy(guestKeys.recovery(meta.id)) ?? null, sealed };
   }
 
   /** Puts a guest back as {@link storedGuest} gave it, in place of all that is stored under its id. */
@@ -201,11 +201,11 @@ export class HostStore {
 }
 
 /** What makes a guest in the database. */
-function guestChanges({ meta, identity, recovery, sealed }: StoredGuest): Change[] {
+function guestChanges({ meta, keyBlobs, recovery, sealed }: StoredGuest): Change[] {
   const { id } = meta;
   const changes: Change[] = [
     [guestKeys.meta(id), encodeMeta(meta)],
-    [guestKeys.identity(id), identity],
+    [guestKeys.keyBlobs(id), keyBlobs],
   ];
   if (recovery !== null) changes.push([guestKeys.recovery(id), recovery]);
   if (sealed.length === 0) changes.push([guestKeys.unused(id), Buffer.alloc(0)]);

@@ -10,7 +10,7 @@ if (directory !== undefined && process.argv[1]?.endsWith('commit-loop.ts') === t
   const store = await HostStore.open(directory);
   if (store.guests().length === 0) {
     const created = new Date().toISOString();
-    await store.addGuest({ id: GUEST, name: 'g', created, policy: null, listen: {}, autostart: true }, Buffer.from('identity'));
+    await store.addGuest({ id: GUEST, name: 'g', created, policy: null, listen: {}, autostart: true }, Buffer.from('key blobs'));
   }
   const records = store.guestRecords(GUEST, STATE_KEY);
   let next = Number((await records.load('counter'))[0]?.[1].toString() ?? '-1') + 1;

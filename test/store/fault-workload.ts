@@ -88,7 +88,7 @@ let store = await HostStore.open(directory);
 const models = GUESTS.map(() => new Map<string, string>());
 for (const { id, name } of GUESTS) {
   const meta = { id, name, created: new Date().toISOString(), policy: null, listen: {}, autostart: false };
-  await store.addGuest(meta, Buffer.from('identity'));
+  await store.addGuest(meta, Buffer.from('key blobs'));
 }
 const partiesOf = (opened: HostStore): Party[] =>
   GUESTS.map(({ id }, i) => ({ id, records: opened.guestRecords(id, STATE_KEY), model: models[i] ?? new Map<string, string>() }));

@@ -34,7 +34,7 @@ describe('a full disk', function () {
     const health: (string | undefined)[] = [];
     const store = await HostStore.open(path, (failure) => health.push(failure));
     const created = new Date().toISOString();
-    await store.addGuest({ id: GUEST, name: 'g', created, policy: null, listen: {}, autostart: true }, Buffer.from('identity'));
+    await store.addGuest({ id: GUEST, name: 'g', created, policy: null, listen: {}, autostart: true }, Buffer.from('key blobs'));
     const key = randomBytes(32);
     const records = store.guestRecords(GUEST, key);
     let committed = 0;

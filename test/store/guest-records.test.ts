@@ -55,7 +55,7 @@ describe('the store of a host', () => {
         ['a', A],
         ['b', B],
       ] as const) {
-        await store.addGuest(metaOf(name, id), Buffer.from(`identity ${name}`));
+        await store.addGuest(metaOf(name, id), Buffer.from(`keys of ${name}`));
         const records = store.guestRecords(id, key);
         await records.commit(
           new Map([
@@ -86,7 +86,7 @@ describe('the store of a host', () => {
         store.guests().map((guest) => guest.name),
         ['a', 'b'],
       );
-      assert.equal(store.guestKeyBlobs(A).toString(), 'identity a');
+      assert.equal(store.guestKeyBlobs(A).toString(), 'keys of a');
       const records = store.guestRecords(A, key);
       assert.deepEqual(
         (await records.load('')).map(([name, value]) => [name, value.toString()]),
@@ -134,7 +134,7 @@ describe('the store of a host', () => {
     const handle = await openFile(join(directory, 'store.db'));
     const bytes = await handle.readFile();
     await handle.close();
-    assert.ok(bytes.includes('identity a'));
+    assert.ok(bytes.includes('keys of a'));
     assert.ok(!bytes.includes('a clock'));
   });
 
@@ -217,7 +217,7 @@ describe('the store of a host', () => {
     await prepared();
     await withStore((store) => store.removeGuest(A));
     tamper((get) => {
-      for (const record of ['meta', 'identity', 'head', 'record/clock']) assert.equal(get(`guest/${A}/${record}`), undefined);
+      for (const record of ['meta', 'key-blobs', 'head', 'record/clock']) assert.equal(get(`guest/${A}/${record}`), undefined);
     });
     assert.equal((await loading(B)).length, 3);
   });

@@ -59,7 +59,7 @@ export class GuestBackups {
     const { guests, store, factory, audit } = this.parts;
     const { meta } = guests.get(name);
     const stored = await store.storedGuest(meta);
-    return withKey(await factory.stateKey(name, stored.identity), async (stateKey) => {
+    return withKey(await factory.stateKey(name, stored.keyBlobs), async (stateKey) => {
       await openRecords(meta.id, stateKey, stored.sealed);
       const backup = encodeBackup(stored, stateKey, new Date());
       await audit.note({ event: 'guest-exported', guest: name, id: meta.id });
@@ -95,7 +95,7 @@ export class GuestBackups {
     const guest = guests.get(name);
     return guest.whileOff(async (journal) => {
       const stored = await store.storedGuest(guest.meta);
-      return withKey(await factory.stateKey(name, stored.identity), async (stateKey) => {
+      return withKey(await factory.stateKey(name, stored.keyBlobs), async (stateKey) => {
         const found = salvageRecords(guest.meta.id, stateKey, stored.sealed);
         const problem = await this.damage(stored, stateKey);
         const report = { kept: found.kept.size, lost: found.lost, complete: problem === undefined };
@@ -132,7 +132,7 @@ export class GuestBackups {
 
   private async open(backup: Backup, recovered: ImportRequest['recovered']): Promise<{ guest: StoredGuest; lost: string[] }> {
     if (recovered !== undefined) return this.recover(openBackup(backup, recovered.stateKey), recovered);
-    return withKey(await this.parts.factory.stateKey(backup.name, backup.identity), async (stateKey) => {
+    return withKey(await this.parts.factory.stateKey(backup.name, backup.keyBlobs), async (stateKey) => {
       const guest = openBackup(backup, stateKey);
       await openRecords(backup.id, stateKey, guest.sealed);
       return { guest, lost: [] };
@@ -148,10 +148,10 @@ export class GuestBackups {
     const records = await openRecords(meta.id, oldKey, sealed);
     const lost = records.map(([key]) => key).filter(isChipBound);
     const kept = new Map(records.filter(([key]) => !isChipBound(key)));
-    const identity = await factory.provision(meta.id, this.parts.policies.inForce(meta));
-    return withKey(await factory.stateKey(meta.name, identity), async (stateKey) => {
+    const keyBlobs = await factory.provision(meta.id, this.parts.policies.inForce(meta));
+    return withKey(await factory.stateKey(meta.name, keyBlobs), async (stateKey) => {
       const recovery = wrapSecret(recoveryKey, stateKey, recoveryContext(meta.id));
-      return { guest: { meta, identity, recovery, sealed: await sealRecords(meta.id, stateKey, kept, 0n) }, lost };
+      return { guest: { meta, keyBlobs, recovery, sealed: await sealRecords(meta.id, stateKey, kept, 0n) }, lost };
     });
   }
 }

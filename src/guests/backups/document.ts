@@ -2,7 +2,7 @@
 //
 // Everything of the guest but its name, id and times is encrypted with AES-256-GCM under
 //   HKDF-SHA-256(state key, salt, 'tpmux backup'), used once, so the IV is zero.
-// The state key is in it twice at most: in `identity`, sealed by the chip, and in `recovery`, wrapped for the holder of the recovery key.
+// The state key is in it twice at most: in `keyBlobs`, sealed by the chip, and in `recovery`, wrapped for the holder of the recovery key.
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
 import * as v from 'valibot';
 import { publicKeyOf, RecoveryKeyError, unwrapSecret } from '../../crypto/recovery-key.js';
@@ -28,7 +28,7 @@ const schema = v.strictObject({
   id: v.pipe(v.string(), v.uuid()),
   name: v.pipe(v.string(), v.regex(/^[a-zA-Z0-9._-]{1,63}$/)),
   exported: v.pipe(v.string(), v.isoTimestamp()),
-  identity: base64,
+  keyBlobs: base64,
   recovery: v.nullable(base64),
   data: base64,
 });
@@ -41,8 +41,8 @@ const contents = v.strictObject({ meta: base64, records: v.array(v.tuple([v.stri
 export const recoveryContext = (guestId: string): string => `state key of guest ${guestId}`;
 
 /** A backup as text, under the guest's state key. */
-export function encodeBackup({ meta, identity, recovery, sealed }: StoredGuest, stateKey: Buffer, exported: Date): string {
-  const fields = { id: meta.id, name: meta.name, exported: exported.toISOString(), identity, recovery };
+export function encodeBackup({ meta, keyBlobs, recovery, sealed }: StoredGuest, stateKey: Buffer, exported: Date): string {
+  const fields = { id: meta.id, name: meta.name, exported: exported.toISOString(), keyBlobs, recovery };
   const records = sealed.map(([key, value]) => [key, value.toString('base64')]);
   const plain = Buffer.from(JSON.stringify({ meta: encodeMeta(meta).toString('base64'), records }), 'utf8');
   const salt = randomBytes(SALT_SIZE);
@@ -50,7 +50,7 @@ export function encodeBackup({ meta, identity, recovery, sealed }: StoredGuest, 
     const cipher = createCipheriv('aes-256-gcm', key, IV, { authTagLength: TAG_SIZE }).setAAD(associated(fields));
     return Buffer.concat([salt, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
   });
-  const texts = { identity: identity.toString('base64'), recovery: recovery?.toString('base64') ?? null, data: data.toString('base64') };
+  const texts = { keyBlobs: keyBlobs.toString('base64'), recovery: recovery?.toString('base64') ?? null, data: data.toString('base64') };
   return `${JSON.stringify({ format: FORMAT, version: BACKUP_VERSION, ...fields, ...texts }, null, 1)}\n`;
 }
 
@@ -76,7 +76,7 @@ export function readBackup(text: string): Backup {
 
 /** What {@link encodeBackup} was given. Throws a {@link Failure} if the backup was changed or is of another state key. */
 export function openBackup(backup: Backup, stateKey: Buffer): StoredGuest {
-  const { data, identity } = backup;
+  const { data, keyBlobs } = backup;
   if (data.length < SALT_SIZE + TAG_SIZE) throw bad('it is cut short');
   const tagAt = data.length - TAG_SIZE;
   const plain = withKey(stateKey, data.subarray(0, SALT_SIZE), (key) => {
@@ -91,7 +91,7 @@ export function openBackup(backup: Backup, stateKey: Buffer): StoredGuest {
     return clear;
   });
   const { meta, records } = v.parse(contents, JSON.parse(plain.toString('utf8')));
-  return { meta: decodeMeta(backup.id, meta), identity, recovery: backup.recovery, sealed: records };
+  return { meta: decodeMeta(backup.id, meta), keyBlobs, recovery: backup.recovery, sealed: records };
 }
 
 /**
@@ -120,12 +120,12 @@ interface ClearPart {
   readonly id: string;
   readonly name: string;
   readonly exported: string;
-  readonly identity: Buffer;
+  readonly keyBlobs: Buffer;
   readonly recovery: Buffer | null;
 }
 
-function associated({ id, name, exported, identity, recovery }: ClearPart): Buffer {
-  const blobs = [identity.toString('base64'), recovery?.toString('base64') ?? null];
+function associated({ id, name, exported, keyBlobs, recovery }: ClearPart): Buffer {
+  const blobs = [keyBlobs.toString('base64'), recovery?.toString('base64') ?? null];
   return Buffer.from(JSON.stringify([FORMAT, BACKUP_VERSION, id, name, exported, ...blobs]), 'utf8');
 }
 

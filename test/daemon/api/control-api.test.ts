@@ -187,7 +187,7 @@ describe('a daemon with its control API', () => {
       body.guests.map(({ state }) => state),
       ['failed', 'running'],
     );
-    assert.match(body.guests[0]?.reason ?? '', /its stored identity version/);
+    assert.match(body.guests[0]?.reason ?? '', /its record 'key-blobs' has a bad field version/);
     const pcrs = await daemon.ask('GET', '/v1/guests/web1/pcrs');
     assert.equal(pcrs.status, 409);
     assert.match(pcrs.body.error.why, /could not be started/);

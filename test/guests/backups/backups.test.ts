@@ -224,7 +224,7 @@ describe('backups of guests', function () {
     assert.match(refused.text, /would be another TPM/);
   });
 
-  it('a guest that is another one under the same name is refused: identity and records of A in place of B', async () => {
+  it('a guest that is another one under the same name is refused: key blobs and records of A in place of B', async () => {
     await prepare('first');
     await prepare('second');
     const [a, b] = [await idOf('first'), await idOf('second')];

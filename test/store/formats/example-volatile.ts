@@ -49,7 +49,7 @@ export async function makeVolatile(target: string): Promise<void> {
   await mkdir(target);
   const directory = await mkdtemp(join(tmpdir(), 'tpmux-example-'));
   const store = await HostStore.open(directory);
-  await store.restoreGuest({ meta: guest, identity: Buffer.from('identity'), recovery: null, sealed: [] });
+  await store.restoreGuest({ meta: guest, keyBlobs: Buffer.from('key blobs'), recovery: null, sealed: [] });
   const journal = journalIn(target);
   await fill(await openTestTpm({ store: store.guestRecords(guest.id, stateKey), keys: softwareKeys(), journal }));
   journal.release();

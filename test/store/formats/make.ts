@@ -18,7 +18,7 @@ import { makeVolatile } from './example-volatile.js';
 
 async function fill(store: HostStore): Promise<void> {
   const { guest, stateKey, nvIndex, nvData, ownerAuth } = EXAMPLE;
-  await store.restoreGuest({ meta: guest, identity: Buffer.from('identity'), recovery: null, sealed: [] });
+  await store.restoreGuest({ meta: guest, keyBlobs: Buffer.from('key blobs'), recovery: null, sealed: [] });
   await store.putHostRecords(new Map([['hardware', Buffer.from('host record')]]));
   const { execute, tpm } = await openTestTpm({ store: store.guestRecords(guest.id, stateKey), keys: softwareKeys() });
   const publicInfo = {
