@@ -68,7 +68,7 @@ describe('anchored keys', () => {
     assert.equal(keys.engineFor(eccTemplate(), TPM_RH.PLATFORM).id, keys.software.id);
   });
 
-  it('are in the identity, which outlives a restart and a new sealing of the state key', async () => {
+  it('are in the key blobs, which outlive a restart and a new sealing of the state key', async () => {
     const stored = decodeKeyBlobs('guest', encodeKeyBlobs(identity));
     assert.deepEqual(stored.anchored, identity.anchored);
     assert.equal((JSON.parse(encodeKeyBlobs(identity).toString()) as { version: number }).version, 3);

@@ -2,7 +2,7 @@
 // Run it once for a new format, into a directory of its own, and keep what it makes for ever: formats.test.ts opens all of them.
 import { copyFile, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { encodeBackup } from '../../../src/guests/backups/document.js';
 import { AuditLog } from '../../../src/host/audit-log.js';
 import { HostStore } from '../../../src/store/host-store.js';
@@ -76,4 +76,4 @@ async function make(target: string): Promise<void> {
   await makeVolatile(join(target, 'volatile'));
 }
 
-void make(process.argv[2] ?? '');
+void make(resolve(process.argv[2] ?? ''));
