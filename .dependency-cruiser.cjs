@@ -19,6 +19,8 @@ const storeys = [
 ];
 /** What every room may use: errors for users, the logger, the queue. */
 const everywhere = '^src/[^/]+\\.ts$';
+/** Modules of Node with which a program reaches files, other programs and the network. */
+const outside = ['child_process', 'cluster', 'dgram', 'dns', 'fs', 'http', 'http2', 'https', 'net', 'tls', 'worker_threads'];
 
 const rules = storeys.flatMap((rooms, i) => {
   const above = storeys.slice(0, i).flat();
@@ -47,13 +49,27 @@ module.exports = {
       from: { path: everywhere },
       to: { path: '^src/[^/]+/' },
     },
+    {
+      name: 'verifier-alone',
+      comment: 'whoever appraises evidence needs no host, no guest and no chip',
+      severity: 'error',
+      from: { path: '^src/verifier/' },
+      to: { path: '^src/', pathNot: '^src/((verifier|statements|crypto|tpm)/|config/names\\.ts$)' },
+    },
+    {
+      name: 'verifier-offline',
+      comment: 'appraising evidence reads no file and asks nobody, by whatever it imports',
+      severity: 'error',
+      from: { path: '^src/verifier/' },
+      to: { path: `^(node:)?(${outside.join('|')})(/|$)`, reachable: true },
+    },
     ...rules.filter(({ to }) => !to.path.includes('(\0)')),
   ],
   options: {
     tsConfig: { fileName: 'tsconfig.json' },
     tsPreCompilationDeps: true,
     doNotFollow: { path: 'node_modules' },
-    includeOnly: '^src/',
+    includeOnly: `^(src/|(node:)?(${outside.join('|')})(/|$))`,
     enhancedResolveOptions: { extensions: ['.ts', '.js'] },
   },
 };

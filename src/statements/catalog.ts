@@ -8,9 +8,9 @@ import { PropertyError } from './property-error.js';
 import { PropertySet } from './property-set.js';
 import { readRevocations, type RevocationList } from './revocation.js';
 import { SignedFiles } from './signed-files.js';
-import { DIGEST_BANKS, DIGEST_NAMES, payloadId, readStatement, type PropertyStatement } from './statement.js';
+import { payloadId, readStatement, type PropertyStatement } from './statement.js';
 import {
-  digestKey,
+  revocationsOf,
   StatementIndex,
   StatementSnapshot,
   type IssuerRevocations,
@@ -279,22 +279,6 @@ function textOf(file: { readonly text?: string; readonly problem?: string }): st
 /** What the list of an issuer is stored under. */
 function issuerId(issuer: string): string {
   return createHash('sha256').update(issuer, 'utf8').digest('hex');
-}
-
-/** All that a list revokes, for a look-up. */
-export function revocationsOf({ number, revoked }: RevocationList): IssuerRevocations {
-  const statements = new Map<string, string>();
-  const digests = new Map<string, string>();
-  for (const revocation of revoked) {
-    if ('statement' in revocation) statements.set(revocation.statement, revocation.reason);
-    else {
-      for (const name of DIGEST_NAMES) {
-        const hex = revocation.digest[name];
-        if (hex !== undefined) digests.set(digestKey(DIGEST_BANKS[name], Buffer.from(hex, 'hex')), revocation.reason);
-      }
-    }
-  }
-  return { number, statements, digests };
 }
 
 /** The identifier of an envelope's statement. Throws {@link PropertyError}. */

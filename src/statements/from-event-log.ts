@@ -1,7 +1,7 @@
 // Statements about what a known-good machine measured.
 import { hashName } from '../tpm/hash.js';
 import { EVENT_TYPE, eventTypeName, type TcgEvent, type TcgEventLog } from './event-log.js';
-import type { Properties } from '../properties/providers/provider.js';
+import type { Properties } from './properties.js';
 import { MAX_SUBJECTS, type DigestSet, type Subject } from './statement.js';
 
 /** What one statement is to say. */

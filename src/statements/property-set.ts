@@ -1,7 +1,7 @@
 // What a measurement means: a set of properties, and the digest that stands for it in a PCR.
 import { hash } from '../tpm/hash.js';
 import { canonicalJson } from './canonical-json.js';
-import type { Properties } from '../properties/providers/provider.js';
+import type { Properties } from './properties.js';
 
 /** Names the canonical document, so that its digest means nothing else. */
 const PROPERTY_SET_TYPE = 'urn:tpmux:property-set:v1';

@@ -1,6 +1,7 @@
 // Statements by the digests that they are about, and what holds of a digest at a moment.
 import { DIGEST_BANKS, DIGEST_NAMES, type PropertyStatement } from './statement.js';
 import { PropertySet } from './property-set.js';
+import type { RevocationList } from './revocation.js';
 import { PropertyError, type PropertyErrorCode } from './property-error.js';
 
 /** A statement as it is kept: its signature was checked, or `refusal` says why it does not count. */
@@ -91,6 +92,22 @@ export class StatementSnapshot {
     const reason = revoked?.statements.get(id) ?? (key === undefined ? undefined : revoked?.digests.get(key));
     return reason === undefined ? undefined : { code: 'revoked', why: `its issuer revoked it${reason === '' ? '' : `: ${reason}`}` };
   }
+}
+
+/** All that a list revokes, for a look-up. */
+export function revocationsOf({ number, revoked }: RevocationList): IssuerRevocations {
+  const statements = new Map<string, string>();
+  const digests = new Map<string, string>();
+  for (const revocation of revoked) {
+    if ('statement' in revocation) statements.set(revocation.statement, revocation.reason);
+    else {
+      for (const name of DIGEST_NAMES) {
+        const hex = revocation.digest[name];
+        if (hex !== undefined) digests.set(digestKey(DIGEST_BANKS[name], Buffer.from(hex, 'hex')), revocation.reason);
+      }
+    }
+  }
+  return { number, statements, digests };
 }
 
 /** The changing index that snapshots are taken of. What a snapshot holds is copied before it is changed. */

@@ -8,7 +8,7 @@ import { canonicalJson } from './canonical-json.js';
 import { parseEnvelope, signEnvelope, type Envelope } from './dsse.js';
 import { commitmentOf, HIDDEN_DIGEST, hiddenDigest, newOpening, openCommitments, openingsOf } from './hidden-subject.js';
 import { PropertyError } from './property-error.js';
-import type { Properties } from '../properties/providers/provider.js';
+import type { Properties } from './properties.js';
 import type { SigningKey } from './signing-keys.js';
 
 /** `payloadType` of the envelope. */

@@ -1,5 +1,5 @@
 // What the entries of a log show: each stands for a thing that somebody stated something about, or the evidence is refused.
-import { FIXED_VALUES, fixedValue } from '../properties/providers/provider.js';
+import { FIXED_VALUES, fixedValue } from '../statements/fixed-value.js';
 import { canonicalJson } from '../statements/canonical-json.js';
 import { PropertySet, type Property } from '../statements/property-set.js';
 import type { DigestName } from '../statements/statement.js';
@@ -10,8 +10,8 @@ import { VerificationError } from './verification-error.js';
 /** The provider whose entries stand for property sets; those of all others stand for the things themselves. */
 export const SET_PROVIDER = 'certified';
 
-/** A bank that is judged. */
-export interface JudgedBank {
+/** A bank that is appraised. */
+export interface AppraisedBank {
   readonly bank: number;
   readonly name: DigestName;
 }
@@ -27,13 +27,13 @@ export interface ShownMeasurement {
   readonly statements: readonly { readonly id: string; readonly issuer: string }[];
 }
 
-/** Judges entries one by one. */
-export class Judge {
+/** Appraises entries one by one. */
+export class Appraiser {
   private readonly sets = new Map<string, PropertySet>();
 
   constructor(
     { propertySets }: Evidence,
-    banks: readonly JudgedBank[],
+    banks: readonly AppraisedBank[],
     private readonly statements: EvidenceStatements,
   ) {
     for (const document of propertySets) {
@@ -46,7 +46,7 @@ export class Judge {
    * What an entry shows in a bank; undefined if it is not about that bank. Rejects with {@link VerificationError} `unknown_measurement`,
    * `statement_mismatch`, or as {@link EvidenceStatements.require} does.
    */
-  async appraise(entry: EvidenceEntry, provider: string, { bank, name }: JudgedBank): Promise<ShownMeasurement | undefined> {
+  async appraise(entry: EvidenceEntry, provider: string, { bank, name }: AppraisedBank): Promise<ShownMeasurement | undefined> {
     const hex = entry.translated[name];
     if (hex === undefined) return undefined;
     const where = `PCR ${entry.pcr.toString()}, entry ${entry.number.toString()} (${name})`;

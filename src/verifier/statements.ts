@@ -1,10 +1,9 @@
-// The statements in evidence, each judged by what the verifier trusts.
-import { revocationsOf } from '../statements/catalog.js';
+// The statements in evidence, each checked by what the verifier trusts.
 import { parseEnvelope, type Envelope } from '../statements/dsse.js';
 import { PropertyError, type PropertyErrorCode } from '../statements/property-error.js';
 import { PropertySet } from '../statements/property-set.js';
 import { readRevocations, type RevocationList } from '../statements/revocation.js';
-import { digestKey, keysOf, StatementSnapshot, type IssuerRevocations } from '../statements/statement-index.js';
+import { digestKey, keysOf, revocationsOf, StatementSnapshot, type IssuerRevocations } from '../statements/statement-index.js';
 import { readStatement, type PropertyStatement } from '../statements/statement.js';
 import { Trust, type TrustRoot } from '../statements/trust.js';
 import { VerificationError, type RejectionReason } from './verification-error.js';

@@ -2,9 +2,9 @@
 import { isProviderExtraData, providerExtraData } from '../tpm/provider-quote.js';
 import { BUILT_IN_PROVIDERS } from '../config/names.js';
 import type { Property } from '../statements/property-set.js';
-import type { Properties } from '../properties/providers/provider.js';
+import type { Properties } from '../statements/properties.js';
 import { parseEvidence, type Evidence } from './evidence.js';
-import { Judge, type JudgedBank, type ShownMeasurement } from './appraise.js';
+import { Appraiser, type AppraisedBank, type ShownMeasurement } from './appraise.js';
 import { checkQuoteSignature, quotedBanks, readAttestationKey, readQuote, type Quote } from './quote.js';
 import { beginsAtReset, replay } from './replay.js';
 import { EvidenceStatements, type VerifierTrust } from './statements.js';
@@ -28,7 +28,7 @@ export interface Attestation extends VerifierTrust {
   readonly nonce: Buffer;
   /** The text of the evidence. */
   readonly evidence: string;
-  /** PCRs that are judged; default all that were quoted. */
+  /** PCRs that are appraised; default all that were quoted. */
   readonly pcrs?: readonly number[] | undefined;
   /** The provider whose vector it must be; default the one that the evidence names. */
   readonly provider?: string | undefined;
@@ -40,7 +40,7 @@ export interface Attestation extends VerifierTrust {
 /** What was shown. */
 export interface Verification {
   readonly pcrs: readonly { readonly pcr: number; readonly provider: string }[];
-  /** Banks that were judged. */
+  /** Banks that were appraised. */
   readonly banks: readonly string[];
   /** Whether the quote says whose vector it is of (Vendor_Quote). If not, that is known from the guest's policy alone. */
   readonly namesProvider: boolean;
@@ -66,21 +66,21 @@ export async function verifyAttestation(given: Attestation): Promise<Verificatio
     throw new VerificationError('wrong_nonce', 'the quote is for another nonce: it is old, or was made for somebody else');
   }
   const evidence = parseEvidence(given.evidence);
-  const { pcrs, banks } = judgedPcrs(quote, given.pcrs);
+  const { pcrs, banks } = appraisedPcrs(quote, given.pcrs);
   const vectors = pcrs.map((pcr) => ({ pcr, provider: providerOf(evidence, pcr) }));
   if (bound) requireNamed(quote, evidence, given.nonce);
   requireVector(vectors, bound, given);
   const { entries, later } = replay(evidence, quote);
   requireComplete(evidence, pcrs);
   const statements = await EvidenceStatements.open(evidence.statements, given);
-  const appraise = new Judge(evidence, banks, statements);
+  const appraiser = new Appraiser(evidence, banks, statements);
   const measurements: ShownMeasurement[] = [];
   for (const entry of entries) {
     const vector = vectors.find(({ pcr }) => pcr === entry.pcr);
     if (vector === undefined) continue;
     const ofBanks: ShownMeasurement[] = [];
     for (const bank of banks.filter((one) => one.pcrs.includes(entry.pcr))) {
-      const shown = await appraise.appraise(entry, vector.provider, bank);
+      const shown = await appraiser.appraise(entry, vector.provider, bank);
       if (shown !== undefined) ofBanks.push(shown);
     }
     const merged = mergeBanks(ofBanks);
@@ -99,11 +99,11 @@ export async function verifyAttestation(given: Attestation): Promise<Verificatio
   };
 }
 
-/** The PCRs that are judged, and the banks with the PCRs that the quote has in them. SHA-1 is folded, but shows nothing. */
-function judgedPcrs(
+/** The PCRs that are appraised, and the banks with the PCRs that the quote has in them. SHA-1 is folded, but shows nothing. */
+function appraisedPcrs(
   quote: Quote,
   wanted: readonly number[] | undefined,
-): { pcrs: number[]; banks: (JudgedBank & { pcrs: readonly number[] })[] } {
+): { pcrs: number[]; banks: (AppraisedBank & { pcrs: readonly number[] })[] } {
   const banks = quotedBanks(quote)
     .filter(({ name, pcrs }) => name !== 'sha1' && pcrs.length > 0)
     .map(({ bank, name, pcrs }) => ({ bank, name, pcrs }));
@@ -158,8 +158,8 @@ function requireVector(
   );
 }
 
-function requireComplete({ pcrs }: Evidence, judged: readonly number[]): void {
-  const cut = pcrs.find((one) => judged.includes(one.pcr) && !beginsAtReset(one));
+function requireComplete({ pcrs }: Evidence, appraised: readonly number[]): void {
+  const cut = pcrs.find((one) => appraised.includes(one.pcr) && !beginsAtReset(one));
   if (cut === undefined) return;
   throw new VerificationError('log_incomplete', `the log of PCR ${cut.pcr.toString()} lacks what was measured first`);
 }

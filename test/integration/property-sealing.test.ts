@@ -6,7 +6,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { PropertySet } from '../../src/statements/property-set.js';
-import { fixedValue } from '../../src/properties/providers/provider.js';
+import { fixedValue } from '../../src/statements/fixed-value.js';
 import { issueRevocations } from '../../src/statements/revocation.js';
 import { statementIdOf } from '../../src/statements/catalog.js';
 import { TPM_ALG } from '../../src/tpm/constants/index.js';

@@ -6,7 +6,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Attestation } from '../../src/verifier/verify.js';
-import type { Properties } from '../../src/properties/providers/provider.js';
+import type { Properties } from '../../src/statements/properties.js';
 import type { NewStatement } from '../../src/statements/statement.js';
 import { TPM_ALG } from '../../src/tpm/constants/index.js';
 import { BANKS, digestOf, ISSUER, newKey, statement } from '../properties/fixture.js';

@@ -13,7 +13,7 @@ import type { Catalog } from '../../src/statements/catalog.js';
 import type { GuestProviders } from '../../src/properties/provider-set/guest-providers.js';
 import { exportLog, foldLog } from '../../src/properties/measurement-log/export.js';
 import { PropertySet } from '../../src/statements/property-set.js';
-import { fixedValue } from '../../src/properties/providers/provider.js';
+import { fixedValue } from '../../src/statements/fixed-value.js';
 import { VolatileJournal } from '../../src/store/volatile-journal.js';
 import { catalogOf, digestOf, providersOf, statement } from '../properties/fixture.js';
 import { codeOf, frame, run } from '../support/frames.js';

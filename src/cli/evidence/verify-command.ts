@@ -47,7 +47,7 @@ export function addVerifyCommand(program: Command): void {
     .requiredOption('--trust <key...>', 'public keys of issuers', collect)
     .option('--revoked <file...>', 'signed revocation lists of issuers', collect)
     .option('--at <time>', 'the time at which statements must be valid (default: now)', timeOption)
-    .option('--pcrs <list>', 'PCRs that are judged, e.g. 0-7,14 (default: all that were quoted)', pcrsOption)
+    .option('--pcrs <list>', 'PCRs that are appraised, e.g. 0-7,14 (default: all that were quoted)', pcrsOption)
     .option('--provider <name>', 'the provider whose vector it must be')
     .option('--named', 'accept only a quote that says itself whose vector it is of (tpmux-guest quote)')
     .option('--require <property...>', 'a property that must be shown', requireOption)

@@ -6,7 +6,7 @@ import { EXIT, Failure, reasonOf } from '../../failure.js';
 import { hash } from '../../tpm/hash.js';
 import { authenticodeParts } from '../../statements/authenticode.js';
 import { parseDigest } from '../../statements/digest-text.js';
-import type { Properties } from '../../properties/providers/provider.js';
+import type { Properties } from '../../statements/properties.js';
 import { PropertyError } from '../../statements/property-error.js';
 import { readPrivateKey, type SigningKey } from '../../statements/signing-keys.js';
 import { DIGEST_BANKS, DIGEST_NAMES, type Subject } from '../../statements/statement.js';

@@ -4,7 +4,7 @@ import { EXIT, Failure } from '../../failure.js';
 import { EVENT_TYPE, EventLogError, parseEventLog } from '../../statements/event-log.js';
 import { groupMeasurements } from '../../statements/from-event-log.js';
 import { parseEnvelope } from '../../statements/dsse.js';
-import type { Properties } from '../../properties/providers/provider.js';
+import type { Properties } from '../../statements/properties.js';
 import { issueRevocations, readRevocations, type Revocation, type RevocationList } from '../../statements/revocation.js';
 import { issueStatement, type Subject } from '../../statements/statement.js';
 import { understand } from '../answers.js';

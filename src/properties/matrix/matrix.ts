@@ -1,14 +1,8 @@
 import { hash as hashOnce } from 'node:crypto';
 import { digestSize, hashName } from '../../tpm/hash.js';
 import type { SavedProvider, SavedVector } from './saved-matrix.js';
-import {
-  type BankDigest,
-  fixedValue,
-  type MatrixEvent,
-  type MatrixView,
-  type Measurement,
-  type NamedProvider,
-} from '../providers/provider.js';
+import type { BankDigest, MatrixEvent, MatrixView, Measurement, NamedProvider } from '../providers/provider.js';
+import { fixedValue } from '../../statements/fixed-value.js';
 
 /** The PCRs of one provider in one bank: all values side by side, and a view of each. */
 interface Column {

@@ -2,7 +2,7 @@
 import { digestSize, hash, hashName } from '../../tpm/hash.js';
 import { encodeEventLog, EVENT_TYPE, startupLocalityEvent, type TcgEvent } from '../../statements/event-log.js';
 import type { LogEntry, MeasurementLog, PcrHistory } from './measurement-log.js';
-import { FIXED_VALUES, fixedValue } from '../providers/provider.js';
+import { FIXED_VALUES, fixedValue } from '../../statements/fixed-value.js';
 
 /** Values in hexadecimal by provider, then by bank, e.g. `sha256`. */
 export type ExportedValues = Readonly<Record<string, Readonly<Record<string, string>>>>;

@@ -1,7 +1,8 @@
 // The built-in provider `certified`: what is extended is not a binary's digest but that of the properties that somebody certified.
 import type { UnknownTreatment } from '../../config/names.js';
 import { hash } from '../../tpm/hash.js';
-import { fixedValue, type Measurement, type PropertyProvider, type Translation } from './provider.js';
+import type { Measurement, PropertyProvider, Translation } from './provider.js';
+import { fixedValue } from '../../statements/fixed-value.js';
 import type { PropertySet } from '../../statements/property-set.js';
 import type { KeptStatement, StatementSnapshot } from '../../statements/statement-index.js';
 

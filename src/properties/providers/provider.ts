@@ -1,5 +1,4 @@
 // What turns measurements into properties: the interface of property providers, version 1. docs/providers.md is for their authors.
-import { hash } from '../../tpm/hash.js';
 
 /** Version of everything in this file; a package names the one that it was written for. */
 export const PROVIDER_API_VERSION = 1;
@@ -28,9 +27,6 @@ export interface Measurement {
  * What is extended in place of a measurement's digests: as many, in the same order, each as long as its bank's digests; or a refusal.
  */
 export type Translation = readonly Uint8Array[] | 'refused';
-
-/** Property values by name. */
-export type Properties = Readonly<Record<string, string | number | boolean>>;
 
 /** What a provider is told about where it works. */
 export interface ProviderContext {
@@ -97,26 +93,6 @@ export interface MatrixView {
   readonly providerNames: readonly string[];
   /** A view of the value in one provider's vector. Undefined if there is no such provider or bank. */
   readVector(provider: string, bank: number, index: number): Buffer | undefined;
-}
-
-/** What stands for a measurement that has no translation. */
-export const FIXED_VALUES = ['unknown', 'refused', 'failed'] as const;
-export type FixedValue = (typeof FIXED_VALUES)[number];
-
-const fixed = new Map<string, Buffer>();
-
-/**
- * The digest that is extended for a measurement that a provider does not know, refuses or failed at: the bank's hash of the ASCII
- * text `tpmux property provider: ` and the word. It stays the same in all versions. Not to be changed by the caller.
- */
-export function fixedValue(bank: number, word: FixedValue): Buffer {
-  const key = `${bank.toString()} ${word}`;
-  let value = fixed.get(key);
-  if (value === undefined) {
-    value = hash(bank, Buffer.from(`tpmux property provider: ${word}`, 'ascii'));
-    fixed.set(key, value);
-  }
-  return value;
 }
 
 /** An ordinary TPM: every digest stands for itself. */

@@ -4,7 +4,7 @@ import type { Catalog } from '../../../src/statements/catalog.js';
 import type { CertifiedOptions } from '../../../src/properties/providers/certified.js';
 import type { PcrMatrix } from '../../../src/properties/matrix/matrix.js';
 import { PropertySet } from '../../../src/statements/property-set.js';
-import { fixedValue } from '../../../src/properties/providers/provider.js';
+import { fixedValue } from '../../../src/statements/fixed-value.js';
 import { TPM_ALG } from '../../../src/tpm/constants/index.js';
 import { hash } from '../../../src/tpm/hash.js';
 import { BANKS, catalogOf, digestOf, host, matrixOf, measured, providersOf, statement } from '../fixture.js';

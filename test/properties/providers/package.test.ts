@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { Catalog } from '../../../src/statements/catalog.js';
 import { exportLog, foldLog } from '../../../src/properties/measurement-log/export.js';
 import { PcrMatrix } from '../../../src/properties/matrix/matrix.js';
-import { fixedValue } from '../../../src/properties/providers/provider.js';
+import { fixedValue } from '../../../src/statements/fixed-value.js';
 import { ProviderPackage } from '../../../src/properties/providers/package.js';
 import { TPM_ALG } from '../../../src/tpm/constants/index.js';
 import { hash } from '../../../src/tpm/hash.js';

@@ -1,0 +1,2 @@
+/** Property values by name. */
+export type Properties = Readonly<Record<string, string | number | boolean>>;
