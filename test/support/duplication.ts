@@ -1,7 +1,7 @@
 // Objects that may be duplicated, and new parents for them.
 import { CreatePrimary, FlushContext, PolicyCommandCode, StartAuthSession } from '../../src/tpm/commands/index.js';
 import { TPM_ALG, TPM_CC, TPM_RH, TPM_SE, TPMA_OBJECT } from '../../src/tpm/constants/index.js';
-import { hash } from '../../src/tpm/hash.js';
+import { policyDigest } from '../../src/tpm/policy-digest.js';
 import type { TPMS_AUTH_COMMAND, TPMT_PUBLIC, TPMT_SYM_DEF_OBJECT_PLUS } from '../../src/tpm/structures/index.js';
 import { type Execute, frame, none, run } from './frames.js';
 import { asParent, eccTemplate, rsaTemplate } from './templates.js';
@@ -22,12 +22,8 @@ export const PARENT_ATTRIBUTES =
   TPMA_OBJECT.noDA;
 
 /** Digest of a policy that allows nothing but Duplicate. */
-const duplicatePolicy = (alg: number): Buffer => {
-  const command = Buffer.alloc(8);
-  command.writeUInt32BE(TPM_CC.PolicyCommandCode);
-  command.writeUInt32BE(TPM_CC.Duplicate, 4);
-  return hash(alg, Buffer.alloc(hash(alg).length), command);
-};
+const duplicatePolicy = (alg: number): Buffer => policyDigest([[PolicyCommandCode, { code: TPM_CC.Duplicate }]], alg);
+
 /** The template of an object that may leave. */
 export function free<P extends TPMT_PUBLIC>(template: P, more = 0): P {
   return {

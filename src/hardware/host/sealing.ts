@@ -8,13 +8,13 @@ import {
   Unseal,
   VerifySignature,
 } from '../../tpm/commands/index.js';
-import { TPM_ALG, TPM_CC, TPM_RH } from '../../tpm/constants/index.js';
+import { TPM_ALG, TPM_RH } from '../../tpm/constants/index.js';
 import { hash } from '../../tpm/hash.js';
 import { nameOfPublic } from '../../tpm/name.js';
 import { pcrBitmap } from '../../tpm/pcr-bitmap.js';
+import { policyDigest } from '../../tpm/policy-digest.js';
 import { TPM_RC } from '../../tpm/response-code.js';
-import { encode } from '../../tpm/schema.js';
-import { TPML_PCR_SELECTION, type TPMT_PUBLIC, type TPMT_SIGNATURE } from '../../tpm/structures/index.js';
+import type { TPML_PCR_SELECTION, TPMT_PUBLIC, TPMT_SIGNATURE } from '../../tpm/structures/index.js';
 import type { Account } from '../turns/usage.js';
 import type { Chip } from '../chip/chip.js';
 import { ChipError, HostPolicyError } from '../chip/errors.js';
@@ -55,10 +55,7 @@ export function policyToSign(policy: Buffer): Buffer {
 
 /** Digest of `PolicyPCR` over PCRs that have these values, in ascending order of their indices (Part 3, 23.7). */
 export function pcrPolicyDigest(choice: PcrChoice, values: readonly Buffer[]): Buffer {
-  const code = Buffer.alloc(4);
-  code.writeUInt32BE(TPM_CC.PolicyPCR);
-  const selection = encode(TPML_PCR_SELECTION, selectionOf(choice));
-  return hash(NAME_ALG, Buffer.alloc(32), code, selection, hash(NAME_ALG, ...values));
+  return policyDigest([[PolicyPCR, { pcrs: selectionOf(choice), pcrDigest: hash(NAME_ALG, ...values) }]], NAME_ALG);
 }
 
 /** Digest of `PolicyPCR` over the PCRs as they are now. Part of a job; three commands. */

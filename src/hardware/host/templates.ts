@@ -1,6 +1,8 @@
 // TPM 2.0 Library Part 2, 12.2: public areas of the keys that tpmux makes in the chip.
+import { PolicyAuthorize, PolicyCommandCode } from '../../tpm/commands/index.js';
 import { TPM_ALG, TPM_CC, TPM_ECC_CURVE, TPMA_OBJECT } from '../../tpm/constants/index.js';
 import { hash } from '../../tpm/hash.js';
+import { policyDigest } from '../../tpm/policy-digest.js';
 import type { TPMT_PUBLIC } from '../../tpm/structures/index.js';
 
 const EMPTY = Buffer.alloc(0);
@@ -65,9 +67,7 @@ export function migrationPolicyRef(guestId: string): Buffer {
 
 /** Digest of the policy that is just `PolicyAuthorize(authorityName, policyRef)` (Part 3, 23.16). */
 export function authorizedPolicyDigest(authorityName: Buffer, policyRef: Buffer): Buffer {
-  const code = Buffer.alloc(4);
-  code.writeUInt32BE(TPM_CC.PolicyAuthorize);
-  return hash(NAME_ALG, hash(NAME_ALG, Buffer.alloc(32), code, authorityName), policyRef);
+  return policyDigest([[PolicyAuthorize, { keySign: authorityName, policyRef }]], NAME_ALG);
 }
 
 /** Attributes of whatever lives below `root`: it goes where its root goes, or nowhere. */
@@ -97,14 +97,7 @@ export function isDuplicable(guest: TPMT_PUBLIC): boolean {
 }
 
 /** Digest of the policy that is just `PolicyCommandCode(Duplicate)` (Part 3, 23.11). */
-function duplicationPolicyDigest(): Buffer {
-  const codes = Buffer.alloc(8);
-  codes.writeUInt32BE(TPM_CC.PolicyCommandCode, 0);
-  codes.writeUInt32BE(TPM_CC.Duplicate, 4);
-  return hash(NAME_ALG, Buffer.alloc(32), codes);
-}
-
-const DUPLICATION_POLICY = duplicationPolicyDigest();
+const DUPLICATION_POLICY = policyDigest([[PolicyCommandCode, { code: TPM_CC.Duplicate }]], NAME_ALG);
 
 /**
  * The chip's key below `root` behind a guest's asymmetric key: unrestricted, without scheme, so that tpmux decides what it

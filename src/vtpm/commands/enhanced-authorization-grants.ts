@@ -1,6 +1,7 @@
 // TPM 2.0 Library Part 3, 23.3 to 23.6, 23.16 and 23.22: assertions that somebody has authorized something.
 import { timingSafeEqual } from 'node:crypto';
-import { nvType, TPM_ALG, TPM_CC, TPM_NT, TPM_ST } from '../../tpm/constants/index.js';
+import { PolicyAuthorize, PolicyAuthorizeNV, PolicyOR } from '../../tpm/commands/index.js';
+import { nvType, TPM_ALG, TPM_NT, TPM_ST } from '../../tpm/constants/index.js';
 import { digestSize, hash, isHashAlg } from '../../tpm/hash.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { encode, int32 } from '../../tpm/schema.js';
@@ -10,7 +11,7 @@ import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { entityHierarchy, entityName } from '../dispatch/entity.js';
 import { checkReadAccess } from '../dispatch/nv-access.js';
-import { clearPolicyDigest, extendPolicy, updatePolicy } from '../policy/policy-update.js';
+import { extendPolicy } from '../policy/policy-update.js';
 import {
   authorizationTimeout,
   checkAuthorization,
@@ -96,8 +97,7 @@ export const policyAuthorizationHandlers = {
   PolicyOR: (_tpm, { pHashList }, call) => {
     const session = call.session('policySession');
     if (!session.isTrial && !pHashList.some((digest) => digest.equals(session.policy.digest))) throw call.error(TPM_RC.VALUE, 'pHashList');
-    clearPolicyDigest(session);
-    extendPolicy(session, TPM_CC.PolicyOR, ...pHashList);
+    extendPolicy(session, PolicyOR, { pHashList });
   },
 
   /** 23.16 */
@@ -111,8 +111,7 @@ export const policyAuthorizationHandlers = {
       const expected = verifiedTicket(tpm, checkTicket.hierarchy, hash(hashAlg, approvedPolicy, policyRef), keySign);
       if (!isTicketValid(expected, checkTicket)) throw call.error(TPM_RC.VALUE, 'checkTicket');
     }
-    clearPolicyDigest(session);
-    updatePolicy(session, TPM_CC.PolicyAuthorize, keySign, policyRef);
+    extendPolicy(session, PolicyAuthorize, { keySign, policyRef });
   },
 
   /** 23.22. The index holds a `TPMT_HA`: the policy that is approved. */
@@ -125,7 +124,6 @@ export const policyAuthorizationHandlers = {
       if (hashAlg !== session.authHash) throw call.error(TPM_RC.HASH);
       if (!timingSafeEqual(digest, session.policy.digest)) throw call.error(TPM_RC.VALUE);
     }
-    clearPolicyDigest(session);
-    extendPolicy(session, TPM_CC.PolicyAuthorizeNV, tpm.nv.nameOf(index));
+    extendPolicy(session, PolicyAuthorizeNV, { nvIndex: tpm.nv.nameOf(index) });
   },
 } satisfies Partial<Handlers>;

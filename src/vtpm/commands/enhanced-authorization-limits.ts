@@ -1,9 +1,18 @@
 // TPM 2.0 Library Part 3, 23.8, 23.11 to 23.15, 23.17, 23.18 and 23.21: assertions about the command that the session is to authorize.
+import {
+  PolicyAuthValue,
+  PolicyCommandCode,
+  PolicyCpHash,
+  PolicyDuplicationSelect,
+  PolicyLocality,
+  PolicyNameHash,
+  PolicyPassword,
+  PolicyPhysicalPresence,
+  PolicyTemplate,
+} from '../../tpm/commands/index.js';
 import { TPM_CC } from '../../tpm/constants/index.js';
 import { hash } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';
-import { YES } from '../../tpm/structures/index.js';
-import { uint32Bytes } from '../../tpm/wire.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { extendPolicy } from '../policy/policy-update.js';
@@ -34,7 +43,7 @@ export const policyLimitHandlers = {
     const combined = locality === 0 ? 0 : combineLocalities(session.policy.locality, locality);
     if (combined === 0) throw call.error(TPM_RC.RANGE, 'locality');
     session.policy.locality = combined;
-    extendPolicy(session, TPM_CC.PolicyLocality, Buffer.of(locality));
+    extendPolicy(session, PolicyLocality, { locality });
   },
 
   /** 23.11 */
@@ -44,14 +53,14 @@ export const policyLimitHandlers = {
     if (policy.commandCode !== 0 && policy.commandCode !== code) throw call.error(TPM_RC.VALUE, 'code');
     if (!call.served.has(code)) throw call.error(TPM_RC.POLICY_CC, 'code');
     policy.commandCode = code;
-    extendPolicy(session, TPM_CC.PolicyCommandCode, uint32Bytes(code));
+    extendPolicy(session, PolicyCommandCode, { code });
   },
 
   /** 23.12 */
   PolicyPhysicalPresence: (_tpm, _request, call) => {
     const session = call.session('policySession');
     session.policy.physicalPresence = true;
-    extendPolicy(session, TPM_CC.PolicyPhysicalPresence);
+    extendPolicy(session, PolicyPhysicalPresence, {});
   },
 
   /** 23.13 */
@@ -62,7 +71,7 @@ export const policyLimitHandlers = {
     const isSame = policy.bound === undefined || (policy.bound.kind === 'cpHash' && policy.bound.digest.equals(cpHashA));
     if (!isSame) throw call.error(TPM_RC.CPHASH);
     policy.bound = { kind: 'cpHash', digest: Buffer.from(cpHashA) };
-    extendPolicy(session, TPM_CC.PolicyCpHash, cpHashA);
+    extendPolicy(session, PolicyCpHash, { cpHashA });
   },
 
   /** 23.14 */
@@ -71,7 +80,7 @@ export const policyLimitHandlers = {
     checkBoundSize(session, nameHash, call, 'nameHash');
     if (session.policy.bound !== undefined) throw call.error(TPM_RC.CPHASH);
     session.policy.bound = { kind: 'nameHash', digest: Buffer.from(nameHash) };
-    extendPolicy(session, TPM_CC.PolicyNameHash, nameHash);
+    extendPolicy(session, PolicyNameHash, { nameHash });
   },
 
   /** 23.15 */
@@ -82,8 +91,7 @@ export const policyLimitHandlers = {
     if (policy.commandCode !== 0) throw call.error(TPM_RC.COMMAND_CODE);
     policy.bound = { kind: 'nameHash', digest: hash(session.authHash, objectName, newParentName) };
     policy.commandCode = TPM_CC.Duplicate;
-    const included = includeObject === YES ? [objectName] : [];
-    extendPolicy(session, TPM_CC.PolicyDuplicationSelect, ...included, newParentName, Buffer.of(includeObject));
+    extendPolicy(session, PolicyDuplicationSelect, { objectName, newParentName, includeObject });
   },
 
   /** 23.17 */
@@ -91,15 +99,15 @@ export const policyLimitHandlers = {
     const session = call.session('policySession');
     session.policy.authValueNeeded = true;
     session.policy.passwordNeeded = false;
-    extendPolicy(session, TPM_CC.PolicyAuthValue);
+    extendPolicy(session, PolicyAuthValue, {});
   },
 
-  /** 23.18. The digest is that of PolicyAuthValue, so that one policy allows both. */
+  /** 23.18 */
   PolicyPassword: (_tpm, _request, call) => {
     const session = call.session('policySession');
     session.policy.passwordNeeded = true;
     session.policy.authValueNeeded = false;
-    extendPolicy(session, TPM_CC.PolicyAuthValue);
+    extendPolicy(session, PolicyPassword, {});
   },
 
   /** 23.21 */
@@ -113,6 +121,6 @@ export const policyLimitHandlers = {
     }
     checkBoundSize(session, templateHash, call, 'templateHash');
     session.policy.bound = { kind: 'templateHash', digest: Buffer.from(templateHash) };
-    extendPolicy(session, TPM_CC.PolicyTemplate, templateHash);
+    extendPolicy(session, PolicyTemplate, { templateHash });
   },
 } satisfies Partial<Handlers>;

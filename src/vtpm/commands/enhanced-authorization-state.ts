@@ -1,12 +1,13 @@
 // TPM 2.0 Library Part 3, 23.7, 23.9, 23.10, 23.19 and 23.20: assertions about the TPM's state, and the digest of all assertions.
-import { TPM_CC } from '../../tpm/constants/index.js';
+import { PolicyCounterTimer, PolicyNV, PolicyNvWritten, PolicyPCR } from '../../tpm/commands/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
+import type { PolicyTerms } from '../../tpm/policy-digest.js';
 import { encode } from '../../tpm/schema.js';
-import { TPML_PCR_SELECTION, TPMS_TIME_INFO, NO, YES } from '../../tpm/structures/index.js';
+import { type TPML_PCR_SELECTION, TPMS_TIME_INFO, NO, YES } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { checkReadAccess } from '../dispatch/nv-access.js';
-import { conditionDigest, isConditionMet, operandAt } from '../policy/condition.js';
+import { isConditionMet, operandAt } from '../policy/condition.js';
 import { extendPolicy } from '../policy/policy-update.js';
 import type { Tpm } from '../tpm.js';
 
@@ -23,17 +24,14 @@ interface PcrAssertion {
   readonly pcrs: TPML_PCR_SELECTION;
   /** The provider whose value counts at a PCR index. */
   readonly vector: (index: number) => string;
-  /** Command code in the policy digest. */
-  readonly code: number;
-  /** What the policy digest has between the command code and the selection. */
-  readonly named: readonly Buffer[];
 }
 
 /**
- * Asserts the values of PCRs, for PolicyPCR and its like. An empty `pcrDigest` stands for the present values; in a trial session any digest is
- * taken. A change of any PCR in any vector ends what the session asserts, by the one counter that all vectors have.
+ * Asserts the values of PCRs, for PolicyPCR and its like, and returns what that puts into the policy digest. An empty `pcrDigest` stands for
+ * the present values; in a trial session any digest is taken. A change of any PCR in any vector ends what the session asserts, by the one
+ * counter that all vectors have.
  */
-export function assertPcrs({ pcrs: state }: Tpm, call: Call, { pcrDigest, pcrs, vector, code, named }: PcrAssertion): void {
+export function assertPcrs({ pcrs: state }: Tpm, call: Call, { pcrDigest, pcrs, vector }: PcrAssertion): PolicyTerms<typeof PolicyPCR> {
   const session = call.session('policySession');
   const { policy } = session;
   const current = state.digestOf(pcrs, session.authHash, vector);
@@ -42,14 +40,13 @@ export function assertPcrs({ pcrs: state }: Tpm, call: Call, { pcrDigest, pcrs, 
     if (pcrDigest.length > 0 && !pcrDigest.equals(current)) throw call.error(TPM_RC.VALUE, 'pcrDigest');
     policy.pcrCounter = state.updateCounter;
   }
-  const digest = session.isTrial && pcrDigest.length > 0 ? pcrDigest : current;
-  extendPolicy(session, code, ...named, encode(TPML_PCR_SELECTION, state.filter(pcrs)), digest);
+  return { pcrs: state.filter(pcrs), pcrDigest: session.isTrial && pcrDigest.length > 0 ? pcrDigest : current };
 }
 
 export const policyStateHandlers = {
   /** 23.7 */
   PolicyPCR: (tpm, { pcrDigest, pcrs }, call) => {
-    assertPcrs(tpm, call, { pcrDigest, pcrs, vector: tpm.pcrs.presented, code: TPM_CC.PolicyPCR, named: [] });
+    extendPolicy(call.session('policySession'), PolicyPCR, assertPcrs(tpm, call, { pcrDigest, pcrs, vector: tpm.pcrs.presented }));
   },
 
   /** 23.9 */
@@ -62,7 +59,7 @@ export const policyStateHandlers = {
       if (index.data.length - offset < operandB.length) throw call.error(TPM_RC.SIZE, 'operandB');
       if (!isConditionMet(operation, operandAt(index.data, offset, operandB), operandB)) throw call.error(TPM_RC.POLICY);
     }
-    extendPolicy(session, TPM_CC.PolicyNV, conditionDigest(session.authHash, operandB, offset, operation), tpm.nv.nameOf(index));
+    extendPolicy(session, PolicyNV, { operandB, offset, operation, nvIndex: tpm.nv.nameOf(index) });
   },
 
   /** 23.10. Offset and size are checked in a trial session too: the policy could never be met. */
@@ -72,7 +69,7 @@ export const policyStateHandlers = {
     if (offset > info.length) throw call.error(TPM_RC.VALUE, 'offset');
     if (offset + operandB.length > info.length) throw call.error(TPM_RC.RANGE);
     if (!session.isTrial && !isConditionMet(operation, operandAt(info, offset, operandB), operandB)) throw call.error(TPM_RC.POLICY);
-    extendPolicy(session, TPM_CC.PolicyCounterTimer, conditionDigest(session.authHash, operandB, offset, operation));
+    extendPolicy(session, PolicyCounterTimer, { operandB, offset, operation });
   },
 
   /** 23.19 */
@@ -85,6 +82,6 @@ export const policyStateHandlers = {
     const written = writtenSet === YES;
     if (policy.nvWritten !== undefined && policy.nvWritten !== written) throw call.error(TPM_RC.VALUE, 'writtenSet');
     policy.nvWritten = written;
-    extendPolicy(session, TPM_CC.PolicyNvWritten, Buffer.of(writtenSet));
+    extendPolicy(session, PolicyNvWritten, { writtenSet });
   },
 } satisfies Partial<Handlers>;

@@ -1,14 +1,13 @@
 // Vendor commands for aware guests, docs/aware-guests.md: the matrix of PCRs, provider by provider.
-import type { Vendor_ListProviders, Vendor_PolicyPCR, Vendor_Quote, Vendor_ReadVector } from '../../tpm/commands/index.js';
-import { MAX_PROVIDER_LIST, TPM_CC } from '../../tpm/constants/index.js';
+import { type Vendor_ListProviders, Vendor_PolicyPCR, type Vendor_Quote, type Vendor_ReadVector } from '../../tpm/commands/index.js';
+import { MAX_PROVIDER_LIST } from '../../tpm/constants/index.js';
 import { providerExtraData } from '../../tpm/provider-quote.js';
 import { TPM_RC } from '../../tpm/response-code.js';
-import { encode } from '../../tpm/schema.js';
-import { TPM2B_PROVIDER } from '../../tpm/structures/index.js';
 import { page } from '../capabilities/page.js';
 import { bitmapWhere } from '../capabilities/pcr-properties.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
+import { extendPolicy } from '../policy/policy-update.js';
 import type { Tpm } from '../tpm.js';
 import { quotePcrs } from './attestation.js';
 import { assertPcrs } from './enhanced-authorization-state.js';
@@ -39,7 +38,8 @@ const readVector: Handler<typeof Vendor_ReadVector> = (tpm, { provider, pcrSelec
 /** V.3. The digest names the provider, so no other vector, and no PolicyPCR, can stand for it. */
 const policyPcr: Handler<typeof Vendor_PolicyPCR> = (tpm, { provider, pcrDigest, pcrs }, call) => {
   const name = requireProvider(tpm, provider, call);
-  assertPcrs(tpm, call, { pcrDigest, pcrs, vector: () => name, code: TPM_CC.Vendor_PolicyPCR, named: [encode(TPM2B_PROVIDER, provider)] });
+  const asserted = assertPcrs(tpm, call, { pcrDigest, pcrs, vector: () => name });
+  extendPolicy(call.session('policySession'), Vendor_PolicyPCR, { provider, ...asserted });
 };
 
 /** V.4 */

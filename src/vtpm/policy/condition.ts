@@ -1,6 +1,4 @@
 // TPM 2.0 Library Part 2, 6.8 (TPM_EO) and Part 3, 23.9 and 23.10: comparisons of PolicyNV and PolicyCounterTimer.
-import { hash } from '../../tpm/hash.js';
-import { encode, struct, uint16 } from '../../tpm/schema.js';
 import { TPM_EO } from '../../tpm/constants/index.js';
 
 const SIGN_BIT = 0x80;
@@ -44,13 +42,6 @@ export function isConditionMet(operation: TPM_EO, a: Buffer, b: Buffer): boolean
     case TPM_EO.BITCLEAR:
       return b.every((bits, i) => ((a[i] ?? 0) & bits) === 0);
   }
-}
-
-const argumentsSchema = struct({ offset: uint16, operation: uint16 });
-
-/** `args := H(operandB || offset || operation)`, what a policy says of a comparison. */
-export function conditionDigest(alg: number, operandB: Buffer, offset: number, operation: TPM_EO): Buffer {
-  return hash(alg, operandB, encode(argumentsSchema, { offset, operation }));
 }
 
 /** Bytes of an operand that are compared: as many as `operandB` has. */

@@ -1,13 +1,14 @@
 // TPM 2.0 Library Part 3, 23.2.1 to 23.2.5: what PolicySigned, PolicySecret and PolicyTicket have in common.
 import { timingSafeEqual } from 'node:crypto';
-import { TPM_CC, TPM_RH, TPM_ST } from '../../tpm/constants/index.js';
+import { PolicySecret, PolicySigned } from '../../tpm/commands/index.js';
+import { TPM_RH, TPM_ST } from '../../tpm/constants/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { TPMT_TK_AUTH } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
 import type { Session } from '../state/sessions.js';
 import { authTicket } from '../signing/tickets.js';
 import type { Tpm } from '../tpm.js';
-import { updatePolicy } from './policy-update.js';
+import { extendPolicy } from './policy-update.js';
 
 const MS_PER_SECOND = 1000n;
 const INT32_MAX = 0x7fffffff;
@@ -60,7 +61,8 @@ export interface GrantedAuthorization {
 /** Records a checked authorization in the session: digest, cpHash, and the earliest timeout. */
 export function recordAuthorization(session: Session, { tag, entityName, policyRef, cpHashA, timeout }: GrantedAuthorization): void {
   const { policy } = session;
-  updatePolicy(session, tag === TPM_ST.AUTH_SIGNED ? TPM_CC.PolicySigned : TPM_CC.PolicySecret, entityName, policyRef);
+  if (tag === TPM_ST.AUTH_SIGNED) extendPolicy(session, PolicySigned, { authObject: entityName, policyRef });
+  else extendPolicy(session, PolicySecret, { authHandle: entityName, policyRef });
   if (cpHashA.length > 0) policy.bound = { kind: 'cpHash', digest: Buffer.from(cpHashA) };
   if (timeout !== 0n && (policy.timeout === 0n || policy.timeout > timeout)) policy.timeout = timeout;
 }

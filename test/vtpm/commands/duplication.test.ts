@@ -17,8 +17,8 @@ import {
   Unseal,
   VerifySignature,
 } from '../../../src/tpm/commands/index.js';
-import { TPM_ALG, TPM_CC, TPM_RH, TPM_SE, TPM_ST, TPMA_OBJECT } from '../../../src/tpm/constants/index.js';
-import { hash } from '../../../src/tpm/hash.js';
+import { TPM_ALG, TPM_RH, TPM_SE, TPM_ST, TPMA_OBJECT } from '../../../src/tpm/constants/index.js';
+import { policyDigest } from '../../../src/tpm/policy-digest.js';
 import { nameOfPublic } from '../../../src/tpm/name.js';
 import { encode, sized } from '../../../src/tpm/schema.js';
 import { TPMT_PUBLIC, type TPMT_SYM_DEF_OBJECT_PLUS } from '../../../src/tpm/structures/index.js';
@@ -211,9 +211,8 @@ describe('duplication', () => {
     const { execute } = both.ours;
     const parent = await primary(execute, parentTemplate('ecc'));
     const newParentName = nameOfPublic(parent.publicArea);
-    const code = Buffer.alloc(4);
-    code.writeUInt32BE(TPM_CC.PolicyDuplicationSelect);
-    const authPolicy = hash(SHA256, Buffer.alloc(32), code, newParentName, Buffer.of(0));
+    const terms = { objectName: none, newParentName, includeObject: 0 } as const;
+    const authPolicy = policyDigest([[PolicyDuplicationSelect, terms]]);
     const object = await primary(execute, { ...hmacTemplate(), authPolicy });
     const handles = { tpmKey: TPM_RH.NULL, bind: TPM_RH.NULL };
     const start = {
