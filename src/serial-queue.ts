@@ -1,5 +1,6 @@
 // Runs operations one after the other.
 
+/** Operations in the order in which they came. */
 export class SerialQueue {
   private last: Promise<unknown> = Promise.resolve();
 

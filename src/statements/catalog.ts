@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { reasonOf } from '../failure.js';
+import { SerialQueue } from '../serial-queue.js';
 import { parseEnvelope } from './dsse.js';
 import { PropertyError } from './property-error.js';
 import { PropertySet } from './property-set.js';
@@ -85,7 +86,7 @@ export class Catalog {
   private revocations = new Map<string, IssuerRevocations>();
   private numbers = new Map<string, number>();
   private latest: StatementSnapshot | undefined;
-  private changes: Promise<unknown> = Promise.resolve();
+  private readonly changes = new SerialQueue();
 
   private constructor({ directory, trust, anchor, maxDigests, now }: CatalogOptions) {
     this.statements = new SignedFiles(join(directory, 'statements'));
@@ -132,7 +133,7 @@ export class Catalog {
    * not valid yet is taken, one that has expired is not.
    */
   add(text: string): Promise<PropertyStatement> {
-    return this.inOrder(async () => {
+    return this.changes.run(async () => {
       const envelope = parseEnvelope(text);
       const statement = readStatement(envelope);
       await this.trust.checkStatement(envelope, statement);
@@ -148,7 +149,7 @@ export class Catalog {
 
   /** Forgets a statement and deletes its file; false if there is none. This is not a revocation: whoever has the file can add it again. */
   remove(id: string): Promise<boolean> {
-    return this.inOrder(() => {
+    return this.changes.run(() => {
       const found = this.index.remove(id);
       this.latest = undefined;
       if (found) this.statements.remove(id);
@@ -161,7 +162,7 @@ export class Catalog {
    * issuer's present list has the same or a higher number.
    */
   revoke(text: string): Promise<RevocationList> {
-    return this.inOrder(async () => {
+    return this.changes.run(async () => {
       const envelope = parseEnvelope(text);
       const list = readRevocations(envelope);
       await this.trust.checkRevocations(envelope, list.issuer);
@@ -262,12 +263,6 @@ export class Catalog {
   private hold(snapshot: StatementSnapshot): void {
     for (const [id, reference] of this.held) if (reference.deref() === undefined) this.held.delete(id);
     this.held.set(snapshot.id, new WeakRef(snapshot));
-  }
-
-  private inOrder<T>(change: () => Promise<T>): Promise<T> {
-    const result = this.changes.then(change);
-    this.changes = result.catch(() => undefined);
-    return result;
   }
 }
 

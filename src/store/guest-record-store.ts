@@ -1,6 +1,7 @@
 // The encrypted records of one guest, on the host's database.
 import { timingSafeEqual } from 'node:crypto';
 import { reasonOf } from '../failure.js';
+import { SerialQueue } from '../serial-queue.js';
 import type { Change } from './database.js';
 import type { GuestRecords, RecordChanges } from './guest-records.js';
 import { claimedSequence, FINGERPRINT_SIZE, formatOf, RECORD_VERSION, RecordCipher } from './record-cipher.js';
@@ -51,7 +52,7 @@ export class GuestRecordStore implements GuestRecords {
   private lastSequence = 0n;
   /** Number of the last attempt to commit: a number is never used for two different commits. */
   private lastAttempt = 0n;
-  private queue: Promise<unknown> = Promise.resolve();
+  private readonly queue = new SerialQueue();
 
   /** @param stateKey 32 secret bytes; no view of them is kept */
   constructor(
@@ -113,9 +114,7 @@ export class GuestRecordStore implements GuestRecords {
   }
 
   private whenVerified<T>(use: (sealed: Map<string, Buffer>) => T | Promise<T>): Promise<T> {
-    const result = this.queue.then(async () => use((this.sealed ??= await this.verify())));
-    this.queue = result.catch(() => undefined);
-    return result;
+    return this.queue.run(async () => use((this.sealed ??= await this.verify())));
   }
 
   /** Reads all records and compares them with the head. */
