@@ -167,7 +167,7 @@ describe('policies of a daemon', function () {
 
   it('a provider that fails shows in status, metrics and the audit log, once', async () => {
     await daemon.stop();
-    const module = fileURLToPath(new URL('../../properties/packages/misbehaving.mjs', import.meta.url));
+    const module = fileURLToPath(new URL('../../properties/providers/packages/misbehaving.mjs', import.meta.url));
     daemon.config = { ...daemon.config, properties: { packages: [{ name: 'bad', module }] } };
     await daemon.start();
     await ask('POST', '/v1/guests', { name: 'g1', policy: 'version: 1\npresent: {1: bad}' });
