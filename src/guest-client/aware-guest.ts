@@ -1,15 +1,8 @@
 // A guest's end of the vendor commands (docs/aware-guests.md), over any TCTI.
 import { randomBytes } from 'node:crypto';
 import { Tcti } from '../native/index.js';
-import {
-  decodeResponseParameters,
-  encodeParameters,
-  isOwnCommand,
-  withoutVendorBit,
-  type Command,
-  type Request,
-  type Response,
-} from '../tpm/command.js';
+import { password, TpmClient } from '../tpm/client.js';
+import { isOwnCommand, withoutVendorBit, type AnyCommand, type Request, type Response } from '../tpm/command.js';
 import {
   FlushContext,
   PolicyGetDigest,
@@ -21,9 +14,7 @@ import {
   Vendor_Quote,
   Vendor_ReadVector,
 } from '../tpm/commands/index.js';
-import { MAX_PROVIDER_LIST, TPM_ALG, TPM_RH, TPM_RS, TPM_SE } from '../tpm/constants/index.js';
-import { decodeResponse, encodeCommand, responseCode } from '../tpm/frame.js';
-import { baseCode, TPM_RC } from '../tpm/response-code.js';
+import { MAX_PROVIDER_LIST, TPM_ALG, TPM_RH, TPM_SE } from '../tpm/constants/index.js';
 import { CommandRefused } from '../tpm/response-error.js';
 import { digestSize } from '../tpm/hash.js';
 import { pcrBitmap, selectedPcrs } from '../tpm/pcr-bitmap.js';
@@ -36,9 +27,9 @@ import {
   type TPMS_PCR_SELECTION,
 } from '../tpm/structures/index.js';
 
-/** Times that a command is sent again that the TPM has no time for, and milliseconds between them. */
-const RETRIES = 50;
-const RETRY_MS = 100;
+const RETRIES = { times: 50, milliseconds: 100 } as const;
+/** Times that PCRs are read again which changed meanwhile. */
+const READS = 50;
 /** `TPM_RC_COMMAND_CODE` of a resource manager (layer 11 of TSS2_RC). */
 const UNKNOWN_TO_MANAGER = 0xb0143;
 const NOTHING = Buffer.alloc(0);
@@ -80,7 +71,11 @@ export class AwareGuest {
   /** The operating system lets no command with the vendor bit through. */
   private losesVendorBit = false;
 
-  private constructor(private readonly tcti: Tcti) {}
+  private readonly client: TpmClient;
+
+  private constructor(private readonly tcti: Tcti) {
+    this.client = new TpmClient((frame) => tcti.transceive(frame), RETRIES);
+  }
 
   /** Connects by a TCTI string of tpm2-tss, e.g. `device:/dev/tpmrm0`. */
   static async open(configuration: string): Promise<AwareGuest> {
@@ -106,7 +101,7 @@ export class AwareGuest {
 
   /** PCRs of a provider's vector, all of one moment. PCRs that do not exist are left out. Rejects with an Error if PCRs never stop changing. */
   async readVector(provider: string, choices: readonly PcrChoice[]): Promise<PcrValue[]> {
-    for (let tries = 0; tries < RETRIES; tries++) {
+    for (let tries = 0; tries < READS; tries++) {
       const read = await this.readOnce(provider, choices);
       if (read !== undefined) return read;
     }
@@ -185,8 +180,7 @@ export class AwareGuest {
       inScheme: NO_SCHEME,
       PCRselect: selectionOf(choices),
     };
-    const authorization = { sessionHandle: TPM_RS.PW, nonce: NOTHING, sessionAttributes: 0, hmac: auth };
-    const { quoted, signature } = await this.run(Vendor_Quote, request, [authorization]);
+    const { quoted, signature } = await this.run(Vendor_Quote, request, [password(auth)]);
     return { message: Buffer.from(quoted), signature: encode(TPMT_SIGNATURE_PLUS, signature) };
   }
 
@@ -222,42 +216,16 @@ export class AwareGuest {
     return values;
   }
 
-  private async run<C extends Command>(
-    command: C,
-    request: Request<C>,
-    authorizations: readonly TPMS_AUTH_COMMAND[] = [],
-  ): Promise<Response<C>> {
-    const values = request as Readonly<Record<string, unknown>>;
-    const handles = command.handleList.map(([name]) => values[name] as number);
-    const send = ({ code }: Command): Promise<Buffer> =>
-      this.answer(command.name, encodeCommand(code, handles, authorizations, encodeParameters(command.inList, values)));
-    const response = await (this.losesVendorBit && isOwnCommand(command) ? send(withoutVendorBit(command)) : this.sendFirst(command, send));
-    const { handle, parameters } = decodeResponse(command.name, response, command.outHandleName !== undefined, authorizations.length);
-    const out = decodeResponseParameters(command, parameters);
-    if (command.outHandleName !== undefined) out[command.outHandleName] = handle;
-    return out as Response<C>;
-  }
-
-  /** Sends a command; without its vendor bit if a resource manager, not the TPM, says that there is no such command. */
-  private async sendFirst(command: Command, send: (command: Command) => Promise<Buffer>): Promise<Buffer> {
+  /** Executes a command; without its vendor bit if a resource manager, not the TPM, says that there is no such command. */
+  private async run<C extends AnyCommand>(of: C, request: Request<C>, authorizations?: readonly TPMS_AUTH_COMMAND[]): Promise<Response<C>> {
+    const own = isOwnCommand(of);
+    if (own && this.losesVendorBit) return await this.client.execute(withoutVendorBit(of), request, authorizations);
     try {
-      return await send(command);
+      return await this.client.execute(of, request, authorizations);
     } catch (error) {
-      if (!(error instanceof CommandRefused) || error.code !== UNKNOWN_TO_MANAGER || !isOwnCommand(command)) throw error;
+      if (!own || !(error instanceof CommandRefused) || error.code !== UNKNOWN_TO_MANAGER) throw error;
       this.losesVendorBit = true;
-      return send(withoutVendorBit(command));
-    }
-  }
-
-  /** The response to a frame, which is sent again while the TPM asks for that. */
-  private async answer(command: string, frame: Buffer): Promise<Buffer> {
-    for (let tries = 0; ; tries++) {
-      const response = await this.tcti.transceive(frame);
-      const code = responseCode(command, response);
-      if (code === TPM_RC.SUCCESS) return response;
-      if ((baseCode(code) !== TPM_RC.RETRY && baseCode(code) !== TPM_RC.YIELDED) || tries >= RETRIES)
-        throw new CommandRefused(command, code);
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      return await this.client.execute(withoutVendorBit(of), request, authorizations);
     }
   }
 }

@@ -76,6 +76,10 @@ export interface Command<H = HandleFields, I = ParameterFields, O = ParameterFie
   readonly encryptable: boolean;
 }
 
+/** Any declaration of a command. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the only way to say "a command of whatever"
+export type AnyCommand = Command<any, any, any, any>;
+
 /** What a handler gets: handles and parameters by name. */
 export type Request<C> = C extends Command<infer H, infer I, infer _O, infer _R> ? Flat<Handles<H> & Parameters<I>> : never;
 /** What a handler returns: the response handle, if any, and the response parameters by name. */
@@ -123,7 +127,7 @@ export function isOwnCommand({ section }: Pick<Command, 'section'>): boolean {
 }
 
 /** A command of our own under its code without the vendor bit, for callers whose operating system lets no command with that bit through. */
-export function withoutVendorBit(of: Command): Command {
+export function withoutVendorBit<C extends Pick<Command, 'code'>>(of: C): C {
   return { ...of, code: of.code & ~VENDOR };
 }
 

@@ -1,5 +1,5 @@
 // TPM 2.0 Library Part 1, 19.7 and Part 3, 23: what the commands of a policy make of its digest.
-import type { Command } from './command.js';
+import type { AnyCommand, Command } from './command.js';
 import {
   PolicyAuthorize,
   PolicyAuthorizeNV,
@@ -26,9 +26,6 @@ import { digestSize, hash } from './hash.js';
 import { encode, type Infer } from './schema.js';
 import { NO } from './structures/index.js';
 import { uint32Bytes } from './wire.js';
-
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- any command there is
-type AnyCommand = Command<any, any, any, any>;
 
 /** What no digest depends on, and what the digest of PolicySigned and PolicySecret does not depend on, nor that of PolicyNV and its like. */
 type NotHashed<H, I> =

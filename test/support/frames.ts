@@ -1,34 +1,22 @@
 // Commands as bytes and responses as values, by the declarations in src/tpm/commands.
 import assert from 'node:assert/strict';
-import type { Command, Request, Response } from '../../src/tpm/command.js';
-import { decodeResponseParameters, encodeParameters } from '../../src/tpm/command.js';
-import { TPM_RS } from '../../src/tpm/constants/index.js';
+import { emptyPasswords, handlesOf, namedResponse, password as passwordOf } from '../../src/tpm/client.js';
+import type { AnyCommand, Request, Response } from '../../src/tpm/command.js';
+import { encodeParameters } from '../../src/tpm/command.js';
 import { decodeResponse, encodeCommand, frameCode, responseCode } from '../../src/tpm/frame.js';
 import { baseCode, describeResponseCode, TPM_RC } from '../../src/tpm/response-code.js';
 import type { TPMS_AUTH_COMMAND, TPMS_AUTH_RESPONSE } from '../../src/tpm/structures/index.js';
 
-/** Any declaration of a command. */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the only way to say "a command of whatever"
-export type AnyCommand = Command<any, any, any, any>;
-/** Handles and parameters of a command by name, whatever the command. */
-export type Values = Readonly<Record<string, unknown>>;
+export type { AnyCommand } from '../../src/tpm/command.js';
+export { emptyPasswords, handlesOf, namedResponse as decodeOut } from '../../src/tpm/client.js';
+export type { Values } from '../../src/tpm/client.js';
 
 /** An empty buffer. */
 export const none = Buffer.alloc(0);
 
 /** A password authorization. */
 export function password(auth: Buffer | string = none): TPMS_AUTH_COMMAND {
-  return { sessionHandle: TPM_RS.PW, nonce: none, sessionAttributes: 0, hmac: Buffer.from(auth) };
-}
-
-/** One empty password for every handle that needs an authorization. */
-export function emptyPasswords(command: AnyCommand): TPMS_AUTH_COMMAND[] {
-  return command.handleList.filter(([, { role }]) => role !== undefined).map(() => password());
-}
-
-/** The values of a command's handles, in order. */
-export function handlesOf(command: AnyCommand, values: Values): number[] {
-  return command.handleList.map(([name]) => values[name] as number);
+  return passwordOf(Buffer.from(auth));
 }
 
 /**
@@ -76,17 +64,10 @@ export function splitResponse(
   return { code, ...rest, sessions: authorizations };
 }
 
-/** Handle and parameters of a successful response by name. */
-export function decodeOut<C extends AnyCommand>(command: C, handle: number | undefined, parameters: Buffer): Response<C> {
-  const out = decodeResponseParameters(command, parameters);
-  if (command.outHandleName !== undefined) out[command.outHandleName] = handle;
-  return out as Response<C>;
-}
-
 /** A response by its command's declaration. Parameters that a session has encrypted make no sense here: see sessions.ts. */
 export function parse<C extends AnyCommand>(command: C, response: Buffer): Parsed<C> {
   const { code, handle, parameters, sessions } = splitResponse(command, response);
-  return { code, out: code === TPM_RC.SUCCESS ? decodeOut(command, handle, parameters) : undefined, parameters, sessions };
+  return { code, out: code === TPM_RC.SUCCESS ? namedResponse(command, handle, parameters) : undefined, parameters, sessions };
 }
 
 /** What sends a frame to a TPM. */
