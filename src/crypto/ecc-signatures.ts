@@ -37,6 +37,13 @@ function inRange(curve: Curve, signature: EccSignature): { r: bigint; s: bigint 
   return r > 0n && s > 0n && r < curve.n && s < curve.n ? { r, s } : undefined;
 }
 
+/** `k + factor * secret`, with both secrets multiplied by a random number that hides them from timing. */
+function blindedSum({ n }: Curve, k: bigint, factor: bigint, secret: bigint): bigint {
+  const blind = randomScalar(n);
+  const sum = mod(mod(blind * k, n) + mod(factor, n) * mod(blind * secret, n), n);
+  return mod(sum * modInverse(blind, n), n);
+}
+
 /** ECDSA (C.4.2) of a digest, which is truncated to the order. */
 export function ecdsaSign(curve: Curve, d: Buffer, digest: Buffer): EccSignature {
   const { n } = curve;
@@ -73,7 +80,7 @@ export function ecSchnorrSign(curve: Curve, d: Buffer, digest: Buffer, hashAlg: 
   const secret = toBigInt(d);
   return signWith(curve, ({ k, x }) => {
     const r = schnorrChallenge(curve, hashAlg, x, digest);
-    return { r, s: mod(k + r * secret, curve.n) };
+    return { r, s: blindedSum(curve, k, r, secret) };
   });
 }
 
@@ -95,7 +102,7 @@ export function ecdaaSign(curve: Curve, d: Buffer, ephemeralKey: Buffer, digest:
     const k = randomScalar(curve.n);
     const r = toBytes(k, Math.ceil(bitLength(k) / 8));
     const challenge = toBigInt(hash(hashAlg, r, digest));
-    const s = mod(toBigInt(ephemeralKey) + challenge * secret, curve.n);
+    const s = blindedSum(curve, toBigInt(ephemeralKey), challenge, secret);
     if (s !== 0n) return { r, s: toBytes(s, curve.orderBytes) };
   }
 }

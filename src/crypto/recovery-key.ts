@@ -1,25 +1,15 @@
-// Wrapping a secret for the holder of an X25519 key that is kept away from this host (the scheme of RFC 9180 in base mode, in our own form).
+// Wrapping a secret for the holder of an X25519 key that is kept away from this host: HPKE (RFC 9180) in base mode with
+// DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM.
 //
-//   version (1) || ephemeral public key (32) || AES-256-GCM(key, secret) || tag (16)
-//   key = HKDF-SHA-256(X25519(ephemeral, recipient), salt = ephemeral public || recipient public, 'tpmux recovery key'), used once, so the IV is zero
-//   AAD = version || context
-import {
-  createCipheriv,
-  createDecipheriv,
-  createPrivateKey,
-  createPublicKey,
-  diffieHellman,
-  generateKeyPairSync,
-  hkdfSync,
-  type KeyObject,
-} from 'node:crypto';
+//   version (1) || encapsulated key (32) || ciphertext and tag
+//   info = 'tpmux recovery key' || 0 || context; AAD = version
+import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from '@hpke/core';
+import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject } from 'node:crypto';
 
 const VERSION = 1;
 const POINT_SIZE = 32;
 const TAG_SIZE = 16;
-const IV = Buffer.alloc(12);
-/** What precedes the 32 bytes of a key in the DER form of an X25519 public key (RFC 8410). */
-const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex');
+const suite = new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfSha256(), aead: new Aes256Gcm() });
 
 /** A key or a wrapped secret that cannot be used; the message says why. */
 export class RecoveryKeyError extends Error {
@@ -30,46 +20,59 @@ export class RecoveryKeyError extends Error {
 export function parseRecoveryPublicKey(pem: string): Buffer {
   if (/PRIVATE KEY/.test(pem))
     throw new RecoveryKeyError('it is a private key; give the public one and keep the private one away from this host');
-  const key = parse(() => createPublicKey(pem), 'public');
-  return pointOf(key);
+  const publicKey = parse(() => createPublicKey(pem), 'public');
+  try {
+    diffieHellman({ privateKey: generateKeyPairSync('x25519').privateKey, publicKey }).fill(0);
+  } catch {
+    throw new RecoveryKeyError('it is a point of small order, for which no secret can be wrapped');
+  }
+  return member(publicKey, 'x');
 }
 
 /** The 32 bytes of the public key of an X25519 private key in PEM. Throws {@link RecoveryKeyError}. */
 export function publicKeyOf(privatePem: string): Buffer {
-  return pointOf(createPublicKey(parse(() => createPrivateKey(privatePem), 'private')));
+  return member(privateKeyOf(privatePem), 'x');
 }
 
-/** Wraps `secret` for the holder of the private key. `context` must be the same at {@link unwrapSecret}. */
-export function wrapSecret(recipient: Buffer, secret: Buffer, context: string): Buffer {
-  const ephemeral = generateKeyPairSync('x25519');
-  const point = pointOf(ephemeral.publicKey);
-  const shared = diffieHellman({ privateKey: ephemeral.privateKey, publicKey: keyOf(recipient) });
-  return withKey(shared, point, recipient, (key) => {
-    const cipher = createCipheriv('aes-256-gcm', key, IV, { authTagLength: TAG_SIZE }).setAAD(associated(context));
-    return Buffer.concat([Buffer.of(VERSION), point, cipher.update(secret), cipher.final(), cipher.getAuthTag()]);
-  });
+/**
+ * Wraps `secret` for the holder of the private key. `context` must be the same at {@link unwrapSecret}. Rejects with
+ * {@link RecoveryKeyError} if `recipient` is no key that a secret can be agreed with.
+ */
+export async function wrapSecret(recipient: Buffer, secret: Buffer, context: string): Promise<Buffer> {
+  try {
+    const recipientPublicKey = await suite.kem.deserializePublicKey(new Uint8Array(recipient));
+    const { enc, ct } = await suite.seal({ recipientPublicKey, info: info(context) }, new Uint8Array(secret), Uint8Array.of(VERSION));
+    return Buffer.concat([Buffer.of(VERSION), new Uint8Array(enc), new Uint8Array(ct)]);
+  } catch (error) {
+    throw new RecoveryKeyError('no secret can be wrapped for this key', { cause: error });
+  }
 }
 
-/** What {@link wrapSecret} wrapped; the caller zeroizes it. Throws {@link RecoveryKeyError}. */
-export function unwrapSecret(privatePem: string, wrapped: Buffer, context: string): Buffer {
-  const privateKey = parse(() => createPrivateKey(privatePem), 'private');
+/** What {@link wrapSecret} wrapped; the caller zeroizes it. Rejects with {@link RecoveryKeyError}. */
+export async function unwrapSecret(privatePem: string, wrapped: Buffer, context: string): Promise<Buffer> {
+  const scalar = member(privateKeyOf(privatePem), 'd');
   if (wrapped.length < 1 + POINT_SIZE + TAG_SIZE || wrapped[0] !== VERSION)
     throw new RecoveryKeyError('what it is to unwrap has an unknown form');
-  const point = wrapped.subarray(1, 1 + POINT_SIZE);
-  const shared = diffieHellman({ privateKey, publicKey: keyOf(point) });
-  return withKey(shared, point, pointOf(createPublicKey(privateKey)), (key) => {
-    const tagAt = wrapped.length - TAG_SIZE;
-    const decipher = createDecipheriv('aes-256-gcm', key, IV, { authTagLength: TAG_SIZE }).setAAD(associated(context));
-    decipher.setAuthTag(wrapped.subarray(tagAt));
-    const secret = decipher.update(wrapped.subarray(1 + POINT_SIZE, tagAt));
-    try {
-      decipher.final();
-      return secret;
-    } catch {
-      secret.fill(0);
-      throw new RecoveryKeyError('it is not the key that this was wrapped for');
-    }
-  });
+  const bytes = new Uint8Array(wrapped);
+  try {
+    const recipientKey = await suite.kem.deserializePrivateKey(new Uint8Array(scalar));
+    const enc = bytes.subarray(1, 1 + POINT_SIZE);
+    return Buffer.from(
+      await suite.open({ recipientKey, enc, info: info(context) }, bytes.subarray(1 + POINT_SIZE), Uint8Array.of(VERSION)),
+    );
+  } catch {
+    throw new RecoveryKeyError('it is not the key that this was wrapped for');
+  } finally {
+    scalar.fill(0);
+  }
+}
+
+function info(context: string): Uint8Array {
+  return new Uint8Array(Buffer.from(`tpmux recovery key\0${context}`, 'utf8'));
+}
+
+function privateKeyOf(pem: string): KeyObject {
+  return parse(() => createPrivateKey(pem), 'private');
 }
 
 function parse(read: () => KeyObject, kind: string): KeyObject {
@@ -83,24 +86,7 @@ function parse(read: () => KeyObject, kind: string): KeyObject {
   return key;
 }
 
-function pointOf(key: KeyObject): Buffer {
-  return key.export({ format: 'der', type: 'spki' }).subarray(SPKI_PREFIX.length);
-}
-
-function keyOf(point: Buffer): KeyObject {
-  return createPublicKey({ key: Buffer.concat([SPKI_PREFIX, point]), format: 'der', type: 'spki' });
-}
-
-function associated(context: string): Buffer {
-  return Buffer.concat([Buffer.of(VERSION), Buffer.from(context, 'utf8')]);
-}
-
-function withKey<T>(shared: Buffer, ephemeral: Buffer, recipient: Buffer, use: (key: Buffer) => T): T {
-  const key = Buffer.from(hkdfSync('sha256', shared, Buffer.concat([ephemeral, recipient]), 'tpmux recovery key', 32));
-  try {
-    return use(key);
-  } finally {
-    key.fill(0);
-    shared.fill(0);
-  }
+/** Public (`x`) or private (`d`) bytes of a key (RFC 8037). */
+function member(key: KeyObject, name: 'x' | 'd'): Buffer {
+  return Buffer.from(key.export({ format: 'jwk' })[name] ?? '', 'base64url');
 }

@@ -3,6 +3,7 @@ import { checkPrime, checkPrimeSync, createPrivateKey, createPublicKey, generate
 import { promisify } from 'node:util';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { bitLength, gcd, modInverse, toBigInt, toBytes } from './big-integer.js';
+import { integer, readElement, readElements, sequence } from './der.js';
 import type { RandomBytes } from './random.js';
 
 const DEFAULT_EXPONENT = 65537;
@@ -48,7 +49,7 @@ export function rsaPrivateKey(modulus: Buffer, exponent: number, prime: Buffer):
   const e = BigInt(publicExponent(exponent));
   try {
     const d = modInverse(e, (p - 1n) * (q - 1n));
-    const der = derSequence([0n, n, e, d, p, q, d % (p - 1n), d % (q - 1n), modInverse(q, p)]);
+    const der = pkcs1([0n, n, e, d, p, q, d % (p - 1n), d % (q - 1n), modInverse(q, p)]);
     const key = createPrivateKey({ key: der, format: 'der', type: 'pkcs1' });
     der.fill(0);
     return key;
@@ -62,9 +63,9 @@ export async function generateRsaKey(keyBits: number, exponent: number): Promise
   checkRsaParameters(keyBits, exponent);
   const { privateKey } = await generate('rsa', { modulusLength: keyBits, publicExponent: publicExponent(exponent) });
   const der = privateKey.export({ format: 'der', type: 'pkcs1' });
-  const [, modulus, , , prime] = derIntegers(der);
+  const [, modulus, , , prime] = readElements(readElement(der)?.content ?? der) ?? [];
   if (modulus === undefined || prime === undefined) throw new Error('unexpected form of a generated RSA key');
-  const key = { modulus: toBytes(toBigInt(modulus), keyBits / 8), prime: toBytes(toBigInt(prime), keyBits / 16) };
+  const key = { modulus: toBytes(toBigInt(modulus.content), keyBits / 8), prime: toBytes(toBigInt(prime.content), keyBits / 16) };
   der.fill(0);
   return key;
 }
@@ -105,45 +106,10 @@ async function derivePrime(bits: number, e: bigint, draw: RandomBytes): Promise<
   }
 }
 
-const TAG_INTEGER = 0x02;
-const TAG_SEQUENCE = 0x30;
-
-function derLength(length: number): Buffer {
-  if (length < 0x80) return Buffer.of(length);
-  if (length < 0x100) return Buffer.of(0x81, length);
-  return Buffer.of(0x82, length >> 8, length & 0xff);
-}
-
-function derInteger(value: bigint): Buffer {
-  // One more bit than the value has keeps it positive.
-  const content = toBytes(value, Math.floor(bitLength(value) / 8) + 1);
-  return Buffer.concat([Buffer.of(TAG_INTEGER), derLength(content.length), content]);
-}
-
-function derSequence(numbers: readonly bigint[]): Buffer {
-  const content = Buffer.concat(numbers.map(derInteger));
-  const out = Buffer.concat([Buffer.of(TAG_SEQUENCE), derLength(content.length), content]);
-  content.fill(0);
-  return out;
-}
-
-/** The integers of a DER sequence that OpenSSL made. */
-function derIntegers(der: Buffer): Buffer[] {
-  let at = 1;
-  const length = (): number => {
-    const first = der.readUInt8(at++);
-    if (first < 0x80) return first;
-    const size = first & 0x7f;
-    at += size;
-    return der.readUIntBE(at - size, size);
-  };
-  length();
-  const integers: Buffer[] = [];
-  while (at < der.length) {
-    at++;
-    const size = length();
-    integers.push(der.subarray(at, at + size));
-    at += size;
-  }
-  return integers;
+/** `RSAPrivateKey` of PKCS #1 (RFC 8017, A.1.2). */
+function pkcs1(numbers: readonly bigint[]): Buffer {
+  const integers = numbers.map((number) => integer(toBytes(number, Math.floor(bitLength(number) / 8) + 1)));
+  const der = sequence(...integers);
+  for (const bytes of integers) bytes.fill(0);
+  return der;
 }

@@ -172,7 +172,7 @@ export class GuestRegistry {
   private async wrappedStateKey({ id, name }: GuestMeta, keyBlobs: Buffer, recoveryKey: Buffer): Promise<Buffer> {
     const stateKey = await this.surroundings.factory.stateKey(name, keyBlobs);
     try {
-      return wrapSecret(recoveryKey, stateKey, recoveryContext(id));
+      return await wrapSecret(recoveryKey, stateKey, recoveryContext(id));
     } finally {
       stateKey.fill(0);
     }

@@ -3,7 +3,7 @@ import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { parse } from 'yaml';
-import { readElements } from '../crypto/der.js';
+import { DER_TAG, readElements } from '../crypto/der.js';
 import { EXIT, Failure, reasonOf } from '../failure.js';
 import type { ApprovedPolicy, PcrChoice, SealedTo } from '../hardware/host/sealing.js';
 import { TPM_ALG, TPM_ECC_CURVE, TPMA_OBJECT } from '../tpm/constants/index.js';
@@ -94,9 +94,9 @@ function tpmSignature(bytes: Buffer): TPMT_SIGNATURE {
 /** The two 32-byte numbers of an ECDSA signature, or undefined if it is none. */
 function derIntegers(bytes: Buffer): [Buffer, Buffer] | undefined {
   const [outer, ...rest] = readElements(bytes) ?? [];
-  if (outer?.tag !== 0x30 || rest.length > 0) return undefined;
+  if (outer?.tag !== DER_TAG.SEQUENCE || rest.length > 0) return undefined;
   const [r, s, ...more] = readElements(outer.content) ?? [];
-  if (r?.tag !== 0x02 || s?.tag !== 0x02 || more.length > 0) return undefined;
+  if (r?.tag !== DER_TAG.INTEGER || s?.tag !== DER_TAG.INTEGER || more.length > 0) return undefined;
   const fixed = (number: Buffer): Buffer => Buffer.concat([Buffer.alloc(32), number]).subarray(-32);
   return [fixed(r.content), fixed(s.content)];
 }

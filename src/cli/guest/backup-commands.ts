@@ -47,7 +47,7 @@ function addImport(guest: Command): void {
     )
     .action(async ({ in: path, recoveryKey, replace, ...options }: ImportOptions) => {
       const backup = await readText(path);
-      const recovered = recoveryKey === undefined ? undefined : recoverStateKey(readBackup(backup), await readText(recoveryKey));
+      const recovered = recoveryKey === undefined ? undefined : await recoverStateKey(readBackup(backup), await readText(recoveryKey));
       const context = await clientContext(options);
       const keys = recovered && {
         stateKey: recovered.stateKey.toString('base64'),

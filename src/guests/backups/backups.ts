@@ -150,7 +150,7 @@ export class GuestBackups {
     const kept = new Map(records.filter(([key]) => !isChipBound(key)));
     const keyBlobs = await factory.provision(meta.id, this.parts.policies.inForce(meta));
     return withKey(await factory.stateKey(meta.name, keyBlobs), async (stateKey) => {
-      const recovery = wrapSecret(recoveryKey, stateKey, recoveryContext(meta.id));
+      const recovery = await wrapSecret(recoveryKey, stateKey, recoveryContext(meta.id));
       return { guest: { meta, keyBlobs, recovery, sealed: await sealRecords(meta.id, stateKey, kept, 0n) }, lost };
     });
   }

@@ -96,9 +96,12 @@ export function openBackup(backup: Backup, stateKey: Buffer): StoredGuest {
 
 /**
  * The state key of the guest in a backup, for the holder of its recovery key (PEM), and the public part of that key. The state key is 32
- * bytes to be zeroized. Throws a {@link Failure}.
+ * bytes to be zeroized. Rejects with a {@link Failure}.
  */
-export function recoverStateKey({ id, name, recovery }: Backup, privatePem: string): { stateKey: Buffer; recoveryKey: Buffer } {
+export async function recoverStateKey(
+  { id, name, recovery }: Backup,
+  privatePem: string,
+): Promise<{ stateKey: Buffer; recoveryKey: Buffer }> {
   const refused = (why: string): Failure =>
     new Failure({
       code: 'bad_recovery_key',
@@ -109,7 +112,7 @@ export function recoverStateKey({ id, name, recovery }: Backup, privatePem: stri
     });
   if (recovery === null) throw refused('none was asked for when the guest was created: it can be opened with its TPM only');
   try {
-    return { stateKey: unwrapSecret(privatePem, recovery, recoveryContext(id)), recoveryKey: publicKeyOf(privatePem) };
+    return { stateKey: await unwrapSecret(privatePem, recovery, recoveryContext(id)), recoveryKey: publicKeyOf(privatePem) };
   } catch (error) {
     throw error instanceof RecoveryKeyError ? refused(error.message) : error;
   }

@@ -149,7 +149,7 @@ describe('backups of guests', function () {
   it('bring NV and hierarchies back in another TPM with the recovery key, but not the keys', async () => {
     const key = await prepare('moved', recovery.publicKey);
     const backup = await exported('moved');
-    const { stateKey, recoveryKey } = recoverStateKey(readBackup(backup), recovery.privateKey);
+    const { stateKey, recoveryKey } = await recoverStateKey(readBackup(backup), recovery.privateKey);
     const recovered = { stateKey: stateKey.toString('base64'), recoveryKey: recoveryKey.toString('base64') };
     const answer = await imports(other, { backup, recovered });
     assert.equal(answer.status, 201, answer.text);
@@ -162,9 +162,9 @@ describe('backups of guests', function () {
     });
     // The recovery key opens its next backup as well.
     const next = (await other.ask('POST', '/v1/guests/moved/export', {})).body as unknown as { backup: string };
-    assert.equal(recoverStateKey(readBackup(next.backup), recovery.privateKey).stateKey.length, 32);
+    assert.equal((await recoverStateKey(readBackup(next.backup), recovery.privateKey)).stateKey.length, 32);
     const wrong = generateKeyPairSync('x25519', { privateKeyEncoding: { type: 'pkcs8', format: 'pem' } }).privateKey;
-    assert.throws(() => recoverStateKey(readBackup(backup), wrong as unknown as string), /not the key that this was wrapped for/);
+    await assert.rejects(recoverStateKey(readBackup(backup), wrong as unknown as string), /not the key that this was wrapped for/);
   });
 
   it('refuse a private key as recovery key, and a guest without one', async () => {
@@ -172,7 +172,7 @@ describe('backups of guests', function () {
     assert.match(refused.body.error.why, /it is a private key/);
     await prepare('plain');
     const backup = readBackup(await exported('plain'));
-    assert.throws(() => recoverStateKey(backup, recovery.privateKey), /none was asked for/);
+    await assert.rejects(recoverStateKey(backup, recovery.privateKey), /none was asked for/);
   });
   it('work from the command line', async () => {
     await prepare('shell');
