@@ -45,7 +45,7 @@ describe('a client of a TPM', () => {
     const refused = new TpmClient(transceive).execute(FlushContext, { flushHandle: 0x80ffffff });
     await assert.rejects(refused, (error) => {
       assert.ok(error instanceof CommandRefused);
-      assert.deepEqual([error.command, error.base], ['FlushContext', TPM_RC.HANDLE]);
+      assert.deepEqual([error.command, error.base], ['FlushContext', TPM_RC.VALUE]);
       return true;
     });
   });
