@@ -4,7 +4,12 @@
 //   version (1) || encapsulated key (32) || ciphertext and tag
 //   info = 'tpmux recovery key' || 0 || context; AAD = version
 import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from '@hpke/core';
-import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, type webcrypto } from 'node:crypto';
+
+declare global {
+  /** The library's declarations take it from the DOM's. */
+  type CryptoKey = webcrypto.CryptoKey;
+}
 
 const VERSION = 1;
 const POINT_SIZE = 32;

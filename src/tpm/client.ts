@@ -93,7 +93,7 @@ export class TpmClient {
     request: Request<C>,
     authorizations: readonly TPMS_AUTH_COMMAND[] = emptyPasswords(of),
   ): Promise<Response<C>> {
-    const frame = requestFrame(of, request as Values, () => authorizations);
+    const frame = requestFrame(of, request, () => authorizations);
     try {
       return readResponse(of, await this.answer(of.name, frame), authorizations.length);
     } finally {

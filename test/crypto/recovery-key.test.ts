@@ -12,7 +12,7 @@ function makePair(): Pair {
   return generateKeyPairSync('x25519', {
     publicKeyEncoding: { type: 'spki', format: 'pem' },
     privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
-  }) as unknown as Pair;
+  });
 }
 
 function pemOf(point: Buffer): string {
