@@ -17,7 +17,7 @@ const LINES = [
 ].map((line, index) => ({ ...line, digest: (index + 1).toString().padStart(64, '0') }));
 
 /** How long one program may take in the machine, in seconds. */
-const PATIENCE = 60;
+const TIMEOUT = 60;
 
 describe('a machine with serial lines', function () {
   this.timeout(240_000);
@@ -90,7 +90,7 @@ describe('a machine with serial lines', function () {
   const tpm2 = async (tcti: string, ...commands: string[]): Promise<string> => {
     let output = '';
     for (const command of commands) {
-      output = await machine.run(`TPM2TOOLS_TCTI='${tcti}' timeout ${PATIENCE.toString()} tpm2 ${command}`, PATIENCE + 10);
+      output = await machine.run(`TPM2TOOLS_TCTI='${tcti}' timeout ${TIMEOUT.toString()} tpm2 ${command}`, TIMEOUT + 10);
     }
     return output;
   };
