@@ -1,8 +1,7 @@
 // A PTY whose other side the test holds, as QEMU and Xen hold it for their guests: socat, its standard streams on one side.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { lstat } from 'node:fs/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { waitFor } from './wait-for.js';
 
 export class Pty {
   received: Buffer = Buffer.alloc(0);
@@ -15,12 +14,18 @@ export class Pty {
 
   /** A PTY that can be opened at `path`; `options` are socat's for the tty (`rawer`, `echo=1,icanon=1`). */
   static async open(path: string, options = 'rawer'): Promise<Pty> {
-    const child = spawn('socat', ['-b', '65536', 'STDIO', `PTY,link=${path},${options}`], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn('socat', ['-d', '-d', '-b', '65536', 'STDIO', `PTY,link=${path},${options}`], { stdio: 'pipe' });
     const pty = new Pty(child);
-    while ((await lstat(path).catch(() => undefined)) === undefined) {
-      if (child.exitCode !== null) throw new Error('socat ended (is it installed?)');
-      await sleep(5);
-    }
+    let log = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      log += text;
+    });
+    // The link comes before the options are set, which would overwrite what whoever opens the tty has set.
+    await waitFor(
+      () => log.includes('starting data transfer loop') || child.exitCode !== null,
+      () => log,
+    );
+    if (child.exitCode !== null) throw new Error(`socat ended: ${log}`);
     return pty;
   }
 
@@ -37,12 +42,11 @@ export class Pty {
     this.child.kill('SIGCONT');
   }
 
-  async take(size: number, milliseconds = 5000): Promise<Buffer> {
-    const end = Date.now() + milliseconds;
-    while (this.received.length < size) {
-      if (Date.now() > end) throw new Error(`only ${this.received.length.toString()} of ${size.toString()} bytes came`);
-      await sleep(5);
-    }
+  async take(size: number): Promise<Buffer> {
+    await waitFor(
+      () => this.received.length >= size,
+      () => `only ${this.received.length.toString()} of ${size.toString()} bytes came`,
+    );
     const taken = this.received.subarray(0, size);
     this.received = this.received.subarray(size);
     return taken;

@@ -7,7 +7,7 @@ import type { Swtpm } from './swtpm.js';
 
 /** What the relay does with each command. */
 export interface RelayOptions {
-  /** Milliseconds to hold a response back. */
+  /** Milliseconds to hold a response back; Infinity: until {@link Relay.release}. */
   readonly delay?: (command: Buffer) => number;
   /** Called with each command before it goes to the TPM. */
   readonly onCommand?: (command: Buffer) => void;
@@ -34,6 +34,7 @@ export class Relay {
   private readonly options: RelayOptions;
   private readonly sockets = new Set<net.Socket>();
   private readonly servers: net.Server[];
+  private readonly heldBack = new Set<() => void>();
 
   private constructor(directory: string, swtpm: Swtpm, options: RelayOptions) {
     this.directory = directory;
@@ -77,6 +78,16 @@ export class Relay {
   /** TPM_CC of the recorded commands, in order. */
   get codes(): number[] {
     return this.commands.map(commandCode);
+  }
+
+  /** How many responses are here, held back. */
+  get held(): number {
+    return this.heldBack.size;
+  }
+
+  /** Lets the responses go that are held back, and no others. */
+  release(): void {
+    for (const send of this.heldBack) send();
   }
 
   /** Forgets the recorded commands. */
@@ -142,9 +153,14 @@ export class Relay {
       client.write(response);
       return;
     }
-    const timer = setTimeout(() => client.write(response), wait);
+    const send = (): void => {
+      if (this.heldBack.delete(send)) client.write(response);
+    };
+    this.heldBack.add(send);
+    const timer = wait === Infinity ? undefined : setTimeout(send, wait);
     client.once('close', () => {
       clearTimeout(timer);
+      this.heldBack.delete(send);
     });
   }
 

@@ -41,6 +41,7 @@ interface OpenTty {
  */
 class TtyLine implements Line {
   private closed = false;
+  private writing = false;
 
   constructor(private readonly port: OpenTty) {}
 
@@ -59,20 +60,25 @@ class TtyLine implements Line {
 
   async write(bytes: Buffer): Promise<void> {
     let rest = bytes;
-    while (rest.length > 0) {
-      const { fd } = this.port;
-      const taken = this.closed || fd === null ? 'gone' : attempt(() => writeSync(fd, rest));
-      if (taken === 'gone') throw new Error('the tty is gone');
-      if (taken === 'later') await delay(WRITE_RETRY_MS);
-      else rest = rest.subarray(taken);
+    this.writing = true;
+    try {
+      while (rest.length > 0) {
+        const { fd } = this.port;
+        const taken = this.closed || fd === null ? 'gone' : attempt(() => writeSync(fd, rest));
+        if (taken === 'gone') throw new Error('the tty is gone');
+        if (taken === 'later') await delay(WRITE_RETRY_MS);
+        else rest = rest.subarray(taken);
+      }
+    } finally {
+      this.writing = false;
     }
   }
 
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    // What nobody reads would keep the close of a real line waiting for half a minute.
-    await this.port.flush().catch(() => undefined);
+    // What nobody reads would keep the close of a real line waiting for half a minute. An answer that the line has taken is on its way.
+    if (this.writing) await this.port.flush().catch(() => undefined);
     await this.port.close().catch(() => undefined);
   }
 

@@ -48,7 +48,7 @@ import { Account } from '../../../src/hardware/turns/usage.js';
 import { codeOf, type Execute, frame, none, run } from '../../support/frames.js';
 import { aesCfb, ClientSession, passwordUse, runWithSessions } from '../../support/sessions.js';
 import { asParent, eccTemplate, hmacTemplate } from '../../support/templates.js';
-import { volatileStep } from '../../support/volatile-steps.js';
+import { volatileStep } from './volatile-steps.js';
 import { MemoryRecords } from '../../support/vtpm.js';
 
 const { SHA256 } = TPM_ALG;

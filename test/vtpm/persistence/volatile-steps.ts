@@ -17,9 +17,9 @@ import {
   SequenceUpdate,
   SetCommandCodeAuditStatus,
   Shutdown,
-} from '../../src/tpm/commands/index.js';
-import { TPM_ALG, TPM_CAP, TPM_CC, TPM_NT, TPM_RH, TPM_SU, TPMA_NV } from '../../src/tpm/constants/index.js';
-import { frame, none, password } from './frames.js';
+} from '../../../src/tpm/commands/index.js';
+import { TPM_ALG, TPM_CAP, TPM_CC, TPM_NT, TPM_RH, TPM_SU, TPMA_NV } from '../../../src/tpm/constants/index.js';
+import { frame, none, password } from '../../support/frames.js';
 
 const { SHA256 } = TPM_ALG;
 
