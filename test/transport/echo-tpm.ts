@@ -1,5 +1,6 @@
-// Stands in for a guest's TPM where only the way to it is tested: it gives the body of a command back, with the locality.
-import { setTimeout as sleep } from 'node:timers/promises';
+// The end of the way to a guest's TPM, where only that way is tested: it executes nothing, gives a command back as its response,
+// and logs what it was asked to do, so that a test sees every byte and every call that came through. What a TPM answers is
+// tested with TPMs.
 import { type GuestTpm, StateRefused, type StatePart } from '../../src/vtpm/guest-tpm.js';
 
 /** A frame of tag, size, code 0 and `body`. */
@@ -17,14 +18,25 @@ export class EchoTpm implements GuestTpm {
   established = false;
   /** What happened, in order. */
   readonly log: string[] = [];
-  /** How long a command takes, in milliseconds. */
-  delay = 0;
+  /** How many commands have been given to it. */
+  begun = 0;
+  private open: Promise<void> = Promise.resolve();
   private queue: Promise<unknown> = Promise.resolve();
+
+  /** Commands take, from now on, until what this returns is called. */
+  hold(): () => void {
+    let release!: () => void;
+    this.open = new Promise((resolve) => {
+      release = resolve;
+    });
+    return release;
+  }
 
   execute(command: Buffer, locality: number): Promise<Buffer> {
     const copy = Buffer.from(command);
+    this.begun += 1;
     const result = this.queue.then(async () => {
-      if (this.delay > 0) await sleep(this.delay);
+      await this.open;
       this.log.push(`${copy.subarray(10, 30).toString('latin1')}@${locality.toString()}`);
       return copy;
     });

@@ -5,11 +5,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd, recvWithFds, sendWithFds, socketPair } from '../../src/native/index.js';
-import { LINE_GAP_MS } from '../../src/transport/line/resync.js';
 import { RunningDaemon } from '../support/running-daemon.js';
 import { Pty } from '../support/pty.js';
+import { waitFor } from '../support/wait-for.js';
 import { Peer } from './peer.js';
 
 const PARTIAL_TIMEOUT = 400;
@@ -88,7 +87,7 @@ describe('hostile peers', function () {
     ({ socket } = body);
     witness = await Peer.to({ path: socket });
     assert.equal(await witness.ask('80010000000c000001440000', 10), '80010000000a00000000');
-    while ((await daemon.ask('GET', '/v1/guests/g')).body.lines.some(({ open }) => !open)) await sleep(20);
+    await waitFor(async () => (await daemon.ask('GET', '/v1/guests/g')).body.lines.every(({ open }) => open));
   });
   after(async () => {
     witness.socket.destroy();
@@ -109,10 +108,10 @@ describe('hostile peers', function () {
     await attack();
     assert.match(await witness.ask(GET_RANDOM, RANDOM_SIZE), /^80010000001400000000/);
     assert.equal(await pcrs(), before);
-    for (let i = 0; (await view()).connections > 1; i++) {
-      assert.ok(i < 200, 'the connection is still counted');
-      await sleep(10);
-    }
+    await waitFor(
+      async () => (await view()).connections === 1,
+      () => 'the connection is still counted',
+    );
     assert.equal((await view()).powered, true);
     assert.deepEqual(
       daemon.log.filter((line) => /^(error|warn)/.test(line)),
@@ -150,9 +149,7 @@ describe('hostile peers', function () {
         closeFd(theirs);
         assert.equal((await machine.take(4)).toString('hex'), '00000000');
         sendWithFds(ours, Buffer.from(hex, 'hex').subarray(0, 4096));
-        for (let received = recvWithFds(ours, 4096); received === null || received.data.length > 0; received = recvWithFds(ours, 4096)) {
-          await sleep(10);
-        }
+        await waitFor(() => recvWithFds(ours, 4096)?.data.length === 0);
         closeFd(ours);
         // Its control connection lives on.
         assert.equal(await machine.ask('00000001', 8), '0000000000017fff');
@@ -166,31 +163,37 @@ describe('hostile peers', function () {
 
   const fromConsole = async (): Promise<Buffer> => {
     const chunks: Buffer[] = [];
-    while (Buffer.concat(chunks).length < RANDOM_SIZE) {
+    await waitFor(() => {
       const chunk = atConsole?.read() as Buffer | null;
-      if (chunk === null) await sleep(5);
-      else chunks.push(chunk);
-    }
+      if (chunk !== null) chunks.push(chunk);
+      return Buffer.concat(chunks).length >= RANDOM_SIZE;
+    });
     return Buffer.concat(chunks);
   };
+  const noiseCount = async (): Promise<number> =>
+    Number(
+      /^tpmux_guest_connections_ended_total\{guest="g",reason="line_noise"\} (\d+)$/m.exec(
+        (await daemon.ask('GET', '/metrics')).text,
+      )?.[1] ?? 0,
+    );
   const lines: [string, (bytes: Buffer) => unknown, () => Promise<Buffer>][] = [
     [
       'a tty',
       (bytes): void => {
         pty.write(bytes);
       },
-      (): Promise<Buffer> => pty.take(RANDOM_SIZE, 10_000),
+      (): Promise<Buffer> => pty.take(RANDOM_SIZE),
     ],
     ['a console socket', (bytes): unknown => atConsole?.write(bytes), fromConsole],
   ];
   for (const [name, write, answer] of lines) {
     for (const { what, hex } of commands.filter(({ hex }) => !hex.startsWith(GET_RANDOM))) {
-      it(`${name}: ${what}`, async function () {
-        this.timeout(30_000);
+      it(`${name}: ${what}`, async () => {
         await nothingElse(async () => {
+          const before = await noiseCount();
           write(Buffer.from(hex, 'hex'));
           // Only silence tells that the next bytes are not the rest.
-          if (hex === HEADER_ALONE) await sleep(LINE_GAP_MS + 300);
+          if (hex === HEADER_ALONE) await waitFor(async () => (await noiseCount()) > before);
           write(Buffer.from(GET_RANDOM, 'hex'));
           assert.match((await answer()).toString('hex'), /^80010000001400000000/);
         });

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync, fstatSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { existsSync, fstatSync, readdirSync } from 'node:fs';
 import { closeFd, createVtpmProxy, recvWithFds, sendWithFds, socketPair } from '../../src/native/index.js';
 import { DeviceServer } from '../../src/transport/vtpmx.js';
+import { waitFor } from '../support/wait-for.js';
 import { commandOf, EchoTpm } from './echo-tpm.js';
 import { testLink, type TestLink } from './test-link.js';
+
+const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
 /** The driver's request to change the locality; its tag is TPM_ST_SESSIONS. */
 function setLocality(locality: number): Buffer {
@@ -20,8 +22,10 @@ describe('a device of the host', () => {
   let link: TestLink;
   let server: DeviceServer;
   let open = true;
+  let descriptors: number;
 
   beforeEach(() => {
+    descriptors = openDescriptors();
     const [ours, theirs] = socketPair();
     kernel = theirs;
     open = true;
@@ -36,14 +40,7 @@ describe('a device of the host', () => {
     assert.deepEqual(link.defects, []);
   });
 
-  const answer = async (): Promise<string> => {
-    for (let i = 0; i < 500; i++) {
-      const received = recvWithFds(kernel, 8192);
-      if (received !== null) return received.data.toString('hex');
-      await sleep(2);
-    }
-    throw new Error('no answer');
-  };
+  const answer = async (): Promise<string> => (await waitFor(() => recvWithFds(kernel, 8192))).data.toString('hex');
   const ask = (command: Buffer): Promise<string> => {
     sendWithFds(kernel, command);
     return answer();
@@ -68,17 +65,27 @@ describe('a device of the host', () => {
     }
   });
 
-  it('ends when the device is gone', async () => {
+  it('ends when the device is gone, and keeps nothing of it', async () => {
+    let ended = false;
+    void server.ended.then(() => {
+      ended = true;
+    });
+    await ask(commandOf(Buffer.from('there')));
+    assert.equal(ended, false);
     closeFd(kernel);
     open = false;
-    await server.ended;
+    await waitFor(() => ended);
+    await waitFor(() => openDescriptors() <= descriptors);
+    assert.deepEqual(tpm.log, ['there@0']);
   });
 
   it('answers the command that runs when the guest is stopped', async () => {
-    tpm.delay = 100;
+    const release = tpm.hold();
     sendWithFds(kernel, commandOf(Buffer.from('last')));
-    await sleep(30);
-    await server.close(1000);
+    await waitFor(() => tpm.begun === 1);
+    const closed = server.close(60_000);
+    release();
+    await closed;
     assert.equal(await answer(), commandOf(Buffer.from('last')).toString('hex'));
     assert.equal(await answer(), '');
   });

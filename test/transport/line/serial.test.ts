@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { mkdtemp, readlink, rm, symlink, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LineServer, type LineView } from '../../../src/transport/line/server.js';
-import { LINE_GAP_MS } from '../../../src/transport/line/resync.js';
 import { tty } from '../../../src/transport/line/tty-line.js';
 import { Pty } from '../../support/pty.js';
+import { waitFor } from '../../support/wait-for.js';
 import { commandOf, EchoTpm } from '../echo-tpm.js';
 import { testLink, type TestLink } from '../test-link.js';
 
@@ -21,6 +21,9 @@ class AnsweringTpm extends EchoTpm {
     return response;
   }
 }
+
+/** How often this process has asked the kernel for bytes. */
+const reads = (): number => Number(/^syscr: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
 
 const text = (value: string): Buffer => commandOf(Buffer.from(value));
 const answerTo = (value: string): Buffer => commandOf(Buffer.from(value).map((byte) => byte ^ 0xff) as Buffer);
@@ -54,13 +57,8 @@ describe('a tty', function () {
     servers.push(server);
     return server;
   };
-  const until = async (condition: () => boolean, milliseconds = 5000): Promise<void> => {
-    const end = Date.now() + milliseconds;
-    while (!condition()) {
-      assert.ok(Date.now() < end, `not in time: ${JSON.stringify(views)} ${link.rejections.join()}`);
-      await sleep(5);
-    }
-  };
+  const until = (condition: () => boolean): Promise<boolean> =>
+    waitFor(condition, () => `${condition.toString()}: ${JSON.stringify(views)} ${link.rejections.join()}`);
   const opened = async (options?: string): Promise<{ server: LineServer; pty: Pty }> => {
     pty = await Pty.open(path, options);
     const server = serve();
@@ -72,6 +70,7 @@ describe('a tty', function () {
     const { pty } = await opened();
     pty.write(text('a'));
     assert.deepEqual(await pty.take(11), answerTo('a'));
+    // Each read before the next is written, if the machine is fast enough; every other way to cut is right too.
     for (const byte of text('in pieces')) {
       pty.write(Buffer.from([byte]));
       await sleep(1);
@@ -86,31 +85,27 @@ describe('a tty', function () {
     const body = Buffer.from(Array.from({ length: 4086 }, (_, i) => i % 256));
     pty.write(commandOf(body));
     assert.deepEqual(await pty.take(4096), commandOf(body.map((byte) => byte ^ 0xff) as Buffer));
-    await sleep(50);
-    assert.equal(pty.received.length, 0);
+    // An echo would come first.
+    pty.write(text('after'));
+    assert.deepEqual(await pty.take(15), answerTo('after'));
   });
 
-  it('finds the command in noise, and after half a command', async function () {
-    this.timeout(LINE_GAP_MS + 10_000);
+  it('finds the command in noise, and after half a command', async () => {
     const { pty } = await opened();
     pty.write(Buffer.concat([Buffer.from('login: \r\n'), text('a'), Buffer.from('#!~')]));
     assert.deepEqual(await pty.take(11), answerTo('a'));
     assert.equal(link.rejections[0], 'line_noise');
     // A wrong header that says 4000 bytes swallows the command until the line has been silent.
     pty.write(Buffer.concat([Buffer.from('800100000fa000000144', 'hex'), text('b')]));
-    assert.deepEqual(await pty.take(11, LINE_GAP_MS + 2000), answerTo('b'));
+    assert.deepEqual(await pty.take(11), answerTo('b'));
   });
 
-  it('goes on after garbage of every kind', async function () {
-    this.timeout(30_000);
+  it('goes on after garbage of every kind', async () => {
     const { server, pty } = await opened();
     const random = Buffer.from(Array.from({ length: 20_000 }, (_, i) => (i * 7919 + (i >> 5)) & 0xff));
     for (const garbage of [random, Buffer.from('8001ffffffff00000144', 'hex'), Buffer.from('800100', 'hex'), Buffer.alloc(5000)]) {
-      pty.write(garbage);
-      await sleep(LINE_GAP_MS + 200);
-      const known = pty.received.length;
-      pty.write(text('still'));
-      await until(() => pty.received.length > known);
+      pty.write(Buffer.concat([garbage, text('still')]));
+      await until(() => pty.received.includes(answerTo('still')));
       pty.received = Buffer.alloc(0);
       assert.equal(server.view().open, true);
     }
@@ -149,10 +144,10 @@ describe('a tty', function () {
     pty.write(text('x').subarray(0, 5));
     await pty.close();
     await until(() => !server.view().open);
-    const before = process.cpuUsage();
+    const before = reads();
+    // Long enough for a loop to be seen as one on any machine; what does not loop can take as long as it likes.
     await sleep(600);
-    const { user, system } = process.cpuUsage(before);
-    assert.ok(user + system < 300_000, `${((user + system) / 1000).toString()} ms of CPU`);
+    assert.ok(reads() - before < 1000, `${(reads() - before).toString()} system calls that read`);
   });
 
   it('is opened anew when nobody reads the answers', async () => {
@@ -187,12 +182,12 @@ while True:
 
   it('lets a running command end and answers it when the guest is stopped', async () => {
     const { server, pty } = await opened();
-    tpm.delay = 200;
+    const release = tpm.hold();
     pty.write(text('last'));
-    await sleep(80);
-    const started = Date.now();
-    await server.close(2000);
-    assert.ok(Date.now() - started < 1500);
+    await waitFor(() => tpm.begun === 1);
+    const closed = server.close(60_000);
+    release();
+    await closed;
     assert.deepEqual(await pty.take(14), answerTo('last'));
   });
 
@@ -212,7 +207,8 @@ while True:
     const terminal = openSync(name, 'r+');
     const getty = spawn('setsid', ['--ctty', 'sleep', '30'], { stdio: [terminal, 'ignore', 'ignore'] });
     await once(getty, 'spawn');
-    await sleep(100);
+    // It has its terminal when setsid has become what it starts.
+    await until(() => readFileSync(`/proc/${String(getty.pid)}/comm`, 'utf8') === 'sleep\n');
     const server = serve();
     await until(() => server.view().reason !== null);
     assert.match(server.view().reason ?? '', /it is the terminal of process \d+/);

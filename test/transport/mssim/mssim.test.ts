@@ -4,11 +4,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { GuestEndpoint } from '../../../src/transport/guest-endpoint.js';
 import { DEFAULT_LIMITS, type Rejection, type TransportLimits } from '../../../src/transport/guest-link.js';
 import { feedMssim, MSSIM, noMssim } from '../../../src/transport/mssim/stream.js';
+import { waitFor } from '../../support/wait-for.js';
 import { commandOf, EchoTpm } from '../echo-tpm.js';
 
 function uint32(...values: number[]): Buffer {
@@ -119,13 +119,7 @@ describe("the simulator's ports", () => {
     socket.on('close', () => {
       ended = true;
     });
-    const wait = async (condition: () => boolean): Promise<void> => {
-      const deadline = Date.now() + 3000;
-      while (!condition()) {
-        assert.ok(Date.now() < deadline, `not in time, have ${received.toString('hex')}`);
-        await sleep(1);
-      }
-    };
+    const wait = (condition: () => boolean): Promise<boolean> => waitFor(condition, () => `have ${received.toString('hex')}`);
     return {
       socket,
       ask: async (bytes, size) => {
@@ -135,7 +129,9 @@ describe("the simulator's ports", () => {
         received = received.subarray(size);
         return taken.toString('hex');
       },
-      end: () => wait(() => ended),
+      end: async () => {
+        await wait(() => ended);
+      },
     };
   };
 
@@ -250,16 +246,17 @@ describe("the simulator's ports", () => {
     await open();
     const { socket, ask } = await client();
     const command = commandOf(Buffer.from('quick'));
-    const times: number[] = [];
+    let quickest = Infinity;
     for (let i = 0; i < 60; i++) {
       const started = performance.now();
       const whole = sendCommand(command);
       // Its kernel keeps the second piece until the first is acknowledged (Nagle), as with tpm2-tss.
       socket.write(whole.subarray(0, 9));
       await ask(whole.subarray(9), command.length + 8);
-      times.push(performance.now() - started);
+      // A kernel acknowledges the first pieces of a connection at once in any case.
+      if (i >= 30) quickest = Math.min(quickest, performance.now() - started);
     }
-    times.sort((a, b) => a - b);
-    assert.ok((times[30] ?? 0) < 20, `median ${String(times[30])} ms`);
+    // Linux puts an acknowledgement off by 40 ms or more (TCP_DELACK_MIN): without help not one of these is quicker, on any machine.
+    assert.ok(quickest < 40, `the quickest took ${quickest.toString()} ms`);
   });
 });
