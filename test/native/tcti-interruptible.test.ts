@@ -1,20 +1,28 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync, readlinkSync } from 'node:fs';
 import net from 'node:net';
-import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Tcti, TctiError, TSS2_TCTI_RC } from '../../src/native/index.js';
 import { startSwtpm, type Swtpm } from '../support/swtpm.js';
+import { waitFor } from '../support/wait-for.js';
 
 const getRandom = Buffer.from('80010000000c0000017b0010', 'hex');
 const canceled = Buffer.from('80010000000a00000909', 'hex');
 const MS_SIM_SEND_COMMAND = 8;
 const MS_SIM_CANCEL_ON = 9;
 const MS_SIM_CANCEL_OFF = 10;
-/** Less than the quarter of a second that close waits for a thread that can't be interrupted. */
-const AT_ONCE_MS = 150;
-const NEVER_MS = 100_000;
+
+/** What the descriptors of this process are of. */
+function descriptors(): string[] {
+  return readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return '';
+    }
+  });
+}
 
 const failsWith =
   (code: number) =>
@@ -23,10 +31,11 @@ const failsWith =
 
 /** swtpm behind the protocol of Microsoft's simulator, whose cancel it has: an answer held back becomes TPM_RC_CANCELED. */
 class MssimFront {
-  hold = 0;
+  /** Keeps answers back until they are canceled. */
+  hold = false;
   readonly platformRequests: number[] = [];
   private readonly sockets = new Set<net.Socket>();
-  private held: { socket: net.Socket; timer: NodeJS.Timeout } | undefined;
+  private heldFor: net.Socket | undefined;
   private readonly servers: net.Server[] = [];
 
   constructor(private readonly swtpm: Swtpm) {}
@@ -44,8 +53,12 @@ class MssimFront {
     }
   }
 
+  /** Whether an answer is kept back for a connection that is still there. */
+  get held(): boolean {
+    return this.heldFor !== undefined;
+  }
+
   stop(): void {
-    clearTimeout(this.held?.timer);
     for (const server of this.servers) server.close();
     for (const socket of this.sockets) socket.destroy();
   }
@@ -67,10 +80,14 @@ class MssimFront {
       upstream.write(command);
       const [response] = (await once(upstream, 'data')) as [Buffer];
       upstream.destroy();
-      const timer = setTimeout(() => {
+      if (!this.hold) {
         answer(socket, response);
-      }, this.hold);
-      this.held = { socket, timer };
+        continue;
+      }
+      this.heldFor = socket;
+      socket.once('close', () => {
+        this.heldFor = undefined;
+      });
     }
   }
 
@@ -80,9 +97,9 @@ class MssimFront {
       const request = (await read(4))?.readUInt32BE();
       if (request === undefined) return;
       this.platformRequests.push(request);
-      if (request === MS_SIM_CANCEL_ON && this.held !== undefined) {
-        clearTimeout(this.held.timer);
-        answer(this.held.socket, canceled);
+      if (request === MS_SIM_CANCEL_ON && this.heldFor !== undefined) {
+        answer(this.heldFor, canceled);
+        this.heldFor = undefined;
       }
       socket.write(Buffer.alloc(4));
     }
@@ -127,7 +144,7 @@ describe('Tcti to a simulator, whose TCTI can cancel', () => {
     configuration = await front.start();
   });
   beforeEach(() => {
-    front.hold = 0;
+    front.hold = false;
     front.platformRequests.length = 0;
   });
   after(async () => {
@@ -143,12 +160,12 @@ describe('Tcti to a simulator, whose TCTI can cancel', () => {
 
   it('cancels the command in flight and goes on', async () => {
     const tcti = await Tcti.open(configuration);
-    front.hold = NEVER_MS;
+    front.hold = true;
     const response = tcti.transceive(getRandom);
-    await delay(50);
+    await waitFor(() => front.held);
     await tcti.cancel();
     assert.deepEqual(await response, canceled);
-    front.hold = 0;
+    front.hold = false;
     assert.equal((await tcti.transceive(getRandom)).length, 28);
     await tcti.close();
     assert.deepEqual(
@@ -166,17 +183,16 @@ describe('Tcti to a simulator, whose TCTI can cancel', () => {
 
   it('is interrupted by close', async () => {
     const tcti = await Tcti.open(configuration);
-    front.hold = NEVER_MS;
+    front.hold = true;
     const rejected = assert.rejects(tcti.transceive(getRandom), failsWith(TSS2_TCTI_RC.BAD_CONTEXT));
-    await delay(50);
-    const start = performance.now();
-    await tcti.close();
-    assert.ok(performance.now() - start < AT_ONCE_MS);
-    await rejected;
+    await waitFor(() => front.held);
+    await Promise.all([tcti.close(), rejected]);
+    // The thread no longer waits for the answer, which does not come: the connection is gone.
+    await waitFor(() => !front.held);
   });
 });
 
-// A character device for the device TCTI: a pseudo-terminal in raw mode. Answers only the first `limit` commands.
+// A character device for the device TCTI: a pseudo-terminal in raw mode. Answers only the first `limit` commands, and says of the others that it has taken them.
 const terminal = `
 import os, pty, socket, sys, tty
 path, limit = sys.argv[1], int(sys.argv[2])
@@ -185,7 +201,9 @@ tty.setraw(slave)
 print(os.ttyname(slave), flush=True)
 while True:
     command = os.read(master, 4096)
-    if limit == 0: continue
+    if limit == 0:
+        print('taken', flush=True)
+        continue
     limit -= 1
     tpm = socket.socket(socket.AF_UNIX)
     tpm.connect(path)
@@ -197,6 +215,7 @@ while True:
 describe('Tcti to a character device', () => {
   let swtpm: Swtpm;
   let device: ChildProcess;
+  let name: string;
   before(async () => {
     swtpm = await startSwtpm();
   });
@@ -205,12 +224,16 @@ describe('Tcti to a character device', () => {
   });
   after(() => swtpm.stop());
 
+  /** How often this process has the device open. */
+  const connections = (): number => descriptors().filter((target) => target === name).length;
+
   /** One command is used up by the device TCTI's probe while opening. */
   async function open(limit: number): Promise<Tcti> {
     const child = spawn('python3', ['-c', terminal, swtpm.socketPath, limit.toString()], { stdio: ['ignore', 'pipe', 'inherit'] });
     device = child;
-    const [name] = (await once(child.stdout, 'data')) as [Buffer];
-    return Tcti.open(`device:${name.toString().trim()}`);
+    const [line] = (await once(child.stdout, 'data')) as [Buffer];
+    name = line.toString().trim();
+    return Tcti.open(`device:${name}`);
   }
 
   it('carries commands', async () => {
@@ -224,11 +247,12 @@ describe('Tcti to a character device', () => {
 
   it('is interrupted by close', async () => {
     const tcti = await open(1);
+    const taken = once(device.stdout ?? assert.fail(), 'data');
     const rejected = assert.rejects(tcti.transceive(getRandom), failsWith(TSS2_TCTI_RC.BAD_CONTEXT));
-    await delay(50);
-    const start = performance.now();
-    await tcti.close();
-    assert.ok(performance.now() - start < AT_ONCE_MS);
-    await rejected;
+    await taken;
+    assert.equal(connections(), 1);
+    await Promise.all([tcti.close(), rejected]);
+    // The thread no longer waits for the answer, which does not come: the device is closed.
+    await waitFor(() => connections() === 0);
   });
 });

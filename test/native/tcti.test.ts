@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Tcti, TctiError, TSS2_TCTI_RC } from '../../src/native/index.js';
 import { startSwtpm, type Swtpm } from '../support/swtpm.js';
+import { waitFor } from '../support/wait-for.js';
 
 const getRandom = Buffer.from('80010000000c0000017b0010', 'hex');
 const RESPONSE_HEADER = '80010000001c00000000';
@@ -50,8 +50,10 @@ for (const tcp of [false, true]) {
         await tcti.close();
       }
       // The last thread may still be at its last instruction.
-      for (let i = 0; i < 100 && openDescriptors() > before; i++) await delay(10);
-      assert.ok(openDescriptors() <= before, `${openDescriptors().toString()} descriptors, ${before.toString()} before`);
+      await waitFor(
+        () => openDescriptors() <= before,
+        () => `${openDescriptors().toString()} descriptors, ${before.toString()} before`,
+      );
     });
 
     it('survives a restart of the TPM with a new connection', async () => {

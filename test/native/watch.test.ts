@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd, DescriptorWatch, recvWithFds, sendWithFds, socketPair } from '../../src/native/index.js';
+import { settled, waitFor } from '../support/wait-for.js';
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
@@ -24,7 +24,7 @@ describe('watching a descriptor', () => {
   it('tells when there is something to read, again and again, and reads nothing', async () => {
     for (const text of ['one', 'two']) {
       const readable = watch.readable();
-      await sleep(5);
+      await settled();
       sendWithFds(theirs, Buffer.from(text));
       assert.equal(await readable, true);
       assert.equal(await watch.readable(), true);
@@ -53,16 +53,15 @@ describe('watching a descriptor', () => {
   });
 
   it('gives its descriptors back', async () => {
-    // Earlier ones are closed in the next turn of the loop.
-    await sleep(20);
+    // Those that were closed earlier are given back in the next turn of the loop.
+    await settled();
     const before = openDescriptors();
     for (let i = 0; i < 100; i++) {
       const one = new DescriptorWatch(mine);
       void one.readable();
       one.close();
     }
-    await sleep(20);
-    assert.ok(openDescriptors() <= before);
+    await waitFor(() => openDescriptors() <= before);
   });
 
   it('refuses what cannot be watched', () => {
