@@ -3,19 +3,26 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config } from '../config/config.js';
 import { auditLogPath, storePath } from '../config/paths.js';
+import { Failure } from '../failure.js';
 import type { GuestFactory } from '../guests/factory.js';
 import { HardwareGuestFactory } from '../guests/hardware-guests.js';
 import { PolicyService } from '../guests/policies/service.js';
 import { PropertyService } from '../guests/properties/service.js';
+import type { Hardware } from '../hardware/hardware.js';
 import { auditHead, AuditLog } from '../host/audit-log.js';
 import type { ChipView } from '../host/chip-view.js';
 import { EmbeddedTpm } from '../host/embedded-tpm.js';
-import { openChip } from '../host/open-chip.js';
-import type { RollbackEvent } from '../host/rollback/guard.js';
+import { chipFailure } from '../host/chip-failures.js';
+import { readHostSecret } from '../host/host-secret.js';
+import { chipView, openChip } from '../host/open-chip.js';
+import { readOwnerAuth } from '../host/owner-auth.js';
+import type { RollbackEvent, RollbackGuard } from '../host/rollback/guard.js';
+import { openRollbackGuard } from '../host/rollback/open-guard.js';
 import type { Logger } from '../logger.js';
 import { lockDirectory } from '../store/directory-lock.js';
 import { readHostRecord, writeHostRecord } from '../store/host-record.js';
-import { HostStore } from '../store/host-store.js';
+import type { HostStore } from '../store/host-store.js';
+import { LockedStore } from '../store/locked-store.js';
 import type { Resources } from './resources.js';
 
 /** A host that is ready for guests. */
@@ -31,9 +38,13 @@ export interface OpenedHost {
 /** Opens all of it; what is open is in `resources`, also when this rejects, as it does with a {@link Failure}. */
 export async function openHost(config: Config, log: Logger, resources: Resources): Promise<OpenedHost> {
   await lockRunDirectory(config.runDir, resources);
-  const store = await openStore(config.stateDir, log, resources);
-  const audit = await openAudit(config.stateDir, store, log);
+  const locked = await openStore(config.stateDir, log, resources);
   const tcti = await openTcti(config, log, resources);
+  const ownerAuth = await readOwnerAuth(config);
+  const hardware = await openChip({ tcti, config, store: locked, ownerAuth, log });
+  resources.add('TPM', () => hardware.close());
+  const { store, audit, guard } = await openState({ config, log, hardware, ownerAuth, tcti, locked });
+  if (guard !== undefined) resources.add('rollback counter', () => guard.close());
   const properties = await PropertyService.open({ settings: config.properties, stateDir: config.stateDir, store, log, audit });
   resources.add('property providers', () => properties.close());
   const policies = await PolicyService.open({
@@ -43,11 +54,46 @@ export async function openHost(config: Config, log: Logger, resources: Resources
     providers: properties.providerNames,
     log,
   });
-  const chip = await openChip({ tcti, config, store, log, onRollback: (event) => noteRollback(audit, event) });
-  resources.add('TPM', () => chip.close());
-  const { hardware, guard, view } = chip;
   const factory = new HardwareGuestFactory({ hardware, guard, log, properties, limits: config.limits });
-  return { store, audit, chip: view, properties, policies, factory };
+  return { store, audit, chip: chipView({ tcti, config }, hardware, guard), properties, policies, factory };
+}
+
+/** What {@link openState} needs. */
+interface StateRequest {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly hardware: Hardware;
+  readonly ownerAuth: Buffer;
+  readonly tcti: string;
+  readonly locked: LockedStore;
+}
+
+/** Believes the store if it is what was written last, by the word of the chip. Rejects with a {@link Failure}. */
+async function openState(request: StateRequest): Promise<Pick<OpenedHost, 'store' | 'audit'> & { guard: RollbackGuard | undefined }> {
+  const { config, log, hardware, ownerAuth, tcti, locked } = request;
+  const { stateDir, whenRollback } = config;
+  const secret = await readHostSecret(hardware, locked).catch((error: unknown) => {
+    throw error instanceof Failure ? error : chipFailure(tcti, error);
+  });
+  try {
+    const allow = whenRollback === 'allow';
+    const store = await locked.unlock(secret, { allow, onDetected: (reason) => noteUntrusted(stateDir, log, reason, allow) });
+    const audit = await openAudit(stateDir, store, log);
+    const onDetected = (event: RollbackEvent): Promise<void> => noteRollback(audit, event);
+    const guard = await openRollbackGuard({ hardware, secret, ownerAuth, store, config, log, onDetected }).catch((error: unknown) => {
+      throw error instanceof Failure ? error : chipFailure(tcti, error);
+    });
+    return { store, audit, guard };
+  } finally {
+    secret.fill(0);
+  }
+}
+
+/** The store's records are not believed, that of the audit log's end neither. */
+async function noteUntrusted(stateDir: string, log: Logger, reason: string, allowed: boolean): Promise<void> {
+  const audit = await AuditLog.open(auditLogPath(stateDir), { load: () => undefined, save: () => Promise.resolve() });
+  await noteRollback(audit, { guest: undefined, reason, allowed });
+  if (allowed) log.error('CHANGED STATE IS USED, because rollback.when-detected is allow', { reason });
 }
 
 async function lockRunDirectory(path: string, resources: Resources): Promise<void> {
@@ -56,9 +102,9 @@ async function lockRunDirectory(path: string, resources: Resources): Promise<voi
   resources.add('run directory', () => lock.release());
 }
 
-async function openStore(stateDir: string, log: Logger, resources: Resources): Promise<HostStore> {
+async function openStore(stateDir: string, log: Logger, resources: Resources): Promise<LockedStore> {
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
-  const store = await HostStore.open(storePath(stateDir), (failure) => {
+  const store = await LockedStore.open(storePath(stateDir), (failure) => {
     if (failure === undefined) log.info('the store can be written again');
     else log.error('the store cannot be written: changes of guests wait', { reason: failure });
   });

@@ -7,7 +7,7 @@ import { DEFAULT_HOST_ROOT_HANDLE } from '../hardware/host/keys.js';
 import { Hardware } from '../hardware/hardware.js';
 import { Tcti } from '../native/index.js';
 import { addon } from '../native/addon.js';
-import { HostStore, STORE_FILE } from '../store/host-store.js';
+import { LockedStore, STORE_FILE } from '../store/locked-store.js';
 import { Reader } from '../tpm/wire.js';
 import { check, checkChip, type Check } from './chip-checks.js';
 import type { Config } from '../config/config.js';
@@ -117,9 +117,9 @@ async function checkStore(stateDir: string): Promise<{ found: Check; hostRootNam
     return { found: { name: 'store', result: 'ok', detail: 'none yet', hint: '' }, hostRootName: undefined };
   }
   try {
-    const store = await HostStore.open(path);
+    const store = await LockedStore.open(path);
     try {
-      const guests = store.guests().length;
+      const guests = store.guestCount;
       const hostRootName = readHardwareRecord(store)?.hostRootName;
       return { found: { name: 'store', result: 'ok', detail: `${guests.toString()} guests`, hint: '' }, hostRootName };
     } finally {

@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import type { HostRecords } from '../hardware/host/keys.js';
 import { readHostRecord, writeHostRecord } from '../store/host-record.js';
-import type { HostStore } from '../store/host-store.js';
+import type { LockedStore } from '../store/locked-store.js';
 
 /** Name of the record. */
 export const HARDWARE_RECORD = 'hardware';
@@ -14,11 +14,11 @@ const schema = v.strictObject({
 });
 
 /** Undefined before the first start. Throws a `StoreError` if it is damaged. */
-export function readHardwareRecord(store: HostStore): HostRecords | undefined {
+export function readHardwareRecord(store: LockedStore): HostRecords | undefined {
   return readHostRecord(store, HARDWARE_RECORD, schema);
 }
 
 /** Resolves when it is durable. */
-export function writeHardwareRecord(store: HostStore, records: HostRecords): Promise<void> {
+export function writeHardwareRecord(store: LockedStore, records: HostRecords): Promise<void> {
   return writeHostRecord(store, HARDWARE_RECORD, records);
 }

@@ -20,10 +20,13 @@ export const guestListen = v.strictObject({
   consoleSockets: v.optional(paths(107)),
 });
 
+/** What a guest can be called. It becomes a directory's name: `.` and `..` cannot. */
+export const GUEST_NAME = /^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,63}$/;
+
 const guestMeta = v.strictObject({
   /** Identity of the guest for its whole life, also across renames and hosts; a UUID. */
   id: v.pipe(v.string(), v.uuid()),
-  name: v.pipe(v.string(), v.regex(/^[a-zA-Z0-9._-]{1,63}$/)),
+  name: v.pipe(v.string(), v.regex(GUEST_NAME)),
   /** ISO 8601, UTC. */
   created: v.pipe(v.string(), v.isoTimestamp()),
   /** Text of the policy file, or null if the guest has none. */

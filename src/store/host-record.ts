@@ -1,14 +1,13 @@
 // Host-level records that are JSON of a shape that is known.
 import * as v from 'valibot';
-import type { HostStore } from './host-store.js';
 import { StoreError } from './store-error.js';
 
 /**
  * The host record `name`; undefined if there is none. Throws a {@link StoreError} that names the record if it is not what `schema` says.
  */
-export function readHostRecord<S extends v.GenericSchema>(
-  store: Pick<HostStore, 'hostRecord' | 'directory'>,
-  name: string,
+export function readHostRecord<N extends string, S extends v.GenericSchema>(
+  store: { readonly directory: string; hostRecord(name: N): Buffer | undefined },
+  name: N,
   schema: S,
 ): v.InferOutput<S> | undefined {
   const record = store.hostRecord(name);
@@ -26,6 +25,10 @@ export function readHostRecord<S extends v.GenericSchema>(
 }
 
 /** Writes the host record `name`; resolves when it is durable. Rejects with a {@link StoreError}. */
-export function writeHostRecord(store: Pick<HostStore, 'putHostRecords'>, name: string, value: unknown): Promise<void> {
+export function writeHostRecord<N extends string>(
+  store: { putHostRecords(changes: ReadonlyMap<N, Buffer>): Promise<void> },
+  name: N,
+  value: unknown,
+): Promise<void> {
   return store.putHostRecords(new Map([[name, Buffer.from(JSON.stringify(value), 'utf8')]]));
 }

@@ -1,23 +1,16 @@
-// The state of one host: one SQLite database below the state directory.
-import { chmod, mkdir, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import { reasonOf, systemCode } from '../failure.js';
-import { Database, DatabaseError, makeDatabase, type Change } from './database.js';
-import { lockDirectory, type DirectoryLock } from './directory-lock.js';
+// The state of one host: one SQLite database below the state directory, unlocked.
+import { reasonOf } from '../failure.js';
+import { SerialQueue } from '../serial-queue.js';
+import { isClear, type ClearRows } from './clear-rows.js';
+import type { Change, Database } from './database.js';
+import type { DirectoryLock } from './directory-lock.js';
 import { decodeMeta, encodeMeta, type GuestMeta } from './guest-meta.js';
 import { GuestRecordStore, guestKeys } from './guest-record-store.js';
 import { StoreError } from './store-error.js';
 
-/** Version of the database's layout. A store of a newer version is refused. */
-export const STORE_VERSION = 1;
-/** Name of the database below the store's directory. */
-export const STORE_FILE = 'store.db';
-
-const VERSION_KEY = 'format';
 const HOST_PREFIX = 'host/';
 const META_KEY = /^guest\/([^/]+)\/meta$/s;
-/** What is in memory too: all but the encrypted records. */
-const CLEAR_KEY = /^(format|host\/.*|guest\/[^/]+\/(meta|key-blobs|recovery|unused))$/s;
+const GUEST_GROUP = /^guest\/([^/]+)$/s;
 
 /** A guest as it lies in the store: its encrypted records too, so that all can be put back as it was. */
 export interface StoredGuest {
@@ -33,45 +26,22 @@ export interface StoredGuest {
  * All durable state of one host. Every write resolves when it survives power loss; after one that rejects nothing has changed.
  */
 export class HostStore {
-  /** Records in clear, by key, as they are in the database. */
-  private readonly clear = new Map<string, Buffer>();
+  private readonly queue = new SerialQueue();
 
-  private constructor(
+  /** @param clear all rows in clear; those that are foreign are of guests */
+  constructor(
     readonly directory: string,
     private readonly database: Database,
     private readonly lock: DirectoryLock,
+    private readonly clear: ClearRows,
   ) {}
-
-  /**
-   * Opens the store in `directory`, and makes it if there is none. `onHealth` is told when {@link failure} changes.
-   * Rejects with a {@link Failure} if another daemon has it open.
-   */
-  static async open(directory: string, onHealth?: (failure: string | undefined) => void): Promise<HostStore> {
-    const path = resolve(directory);
-    await mkdir(path, { recursive: true, mode: 0o700 });
-    await chmod(path, 0o700);
-    const lock = await lockDirectory(path, 'state directory');
-    try {
-      const database = await openDatabase(path);
-      database.onHealth = onHealth;
-      const store = new HostStore(path, database, lock);
-      await store.start().catch(async (error: unknown) => {
-        await database.close();
-        throw error;
-      });
-      return store;
-    } catch (error) {
-      await lock.release();
-      throw error;
-    }
-  }
 
   /** Why the last write failed; undefined if it did not. */
   get failure(): string | undefined {
     return this.database.failure;
   }
 
-  /** A host-level record in clear, e.g. the persistent handle's blobs. */
+  /** A host-level record, e.g. the persistent handle's blobs. */
   hostRecord(key: string): Buffer | undefined {
     return this.copy(HOST_PREFIX + key);
   }
@@ -123,14 +93,21 @@ export class HostStore {
 
   /** The encrypted records of a guest. Only one at a time may write. */
   guestRecords(id: string, stateKey: Buffer): GuestRecordStore {
-    return new GuestRecordStore({ database: this.database, isUnused: () => this.clear.has(guestKeys.unused(id)) }, id, stateKey);
+    return new GuestRecordStore(
+      {
+        database: { read: (prefix) => this.database.read(prefix), write: (changes) => this.writeAll([...changes]) },
+        isUnused: () => this.clear.get(guestKeys.unused(id)) !== undefined,
+      },
+      id,
+      stateKey,
+    );
   }
 
   /** All that is stored of a guest, as of one moment. */
   async storedGuest(meta: GuestMeta): Promise<StoredGuest> {
     const all = guestKeys.all(meta.id);
     const rows = await this.read(all);
-    const sealed = rows.map(([key, value]) => [key.slice(all.length), value] as const).filter(([rest]) => !CLEAR_KEY.test(all + rest));
+    const sealed = rows.map(([key, value]) => [key.slice(all.length), value] as const).filter(([rest]) => !isClear(all + rest));
     return { meta, keyBlobs: this.guestKeyBlobs(meta.id), recovery: this.copy(guestKeys.recovery(meta.id)) ?? null, sealed };
   }
 
@@ -152,9 +129,11 @@ export class HostStore {
   }
 
   private decodedGuests(): (GuestMeta | StoreError)[] {
-    return [...this.clear].flatMap(([key, value]) => {
-      const id = META_KEY.exec(key)?.[1];
-      return id === undefined ? [] : [decodedMeta(id, value)];
+    const foreign = [...this.clear.foreign].flatMap((group) => GUEST_GROUP.exec(group)?.[1] ?? []);
+    const ids = [...this.clear.keys()].flatMap((key) => META_KEY.exec(key)?.[1] ?? []);
+    return [...new Set([...ids, ...foreign])].map((id) => {
+      const meta = this.clear.get(guestKeys.meta(id));
+      return meta === undefined ? foreignGuest(id) : decodedMeta(id, meta);
     });
   }
 
@@ -173,30 +152,20 @@ export class HostStore {
 
   private async write(changes: readonly Change[]): Promise<void> {
     try {
-      await this.database.write(changes);
+      await this.writeAll(changes);
     } catch (error) {
       throw new StoreError('writing the store', reasonOf(error), `check the disk of ${this.directory}`, {}, { cause: error });
     }
-    for (const [key, value] of changes) {
-      if (value === null) this.clear.delete(key);
-      else if (CLEAR_KEY.test(key)) this.clear.set(key, Buffer.from(value));
-    }
   }
 
-  private async start(): Promise<void> {
-    const rows = await this.read('');
-    for (const [key, value] of rows) if (CLEAR_KEY.test(key)) this.clear.set(key, value);
-    const version = this.clear.get(VERSION_KEY)?.toString('latin1');
-    if (version === undefined) throw this.refused("its record 'format' is missing");
-    if (!/^[1-9][0-9]{0,8}$/.test(version)) throw this.refused("its record 'format' is damaged");
-    if (Number(version) > STORE_VERSION) {
-      const known = STORE_VERSION.toString();
-      throw this.refused(`it has format ${version}, this tpmux knows up to ${known}`, 'use the newer tpmux that wrote it');
-    }
-  }
-
-  private refused(why: string, hint = 'restore the state directory from a backup'): StoreError {
-    return new StoreError(`opening the store ${this.directory}`, why, hint);
+  /** Rejects as the database does. What changes clear rows is written one after the other, for each has a head that follows the last. */
+  private writeAll(changes: readonly Change[]): Promise<void> {
+    if (!changes.some(([key]) => isClear(key))) return this.database.write(changes);
+    return this.queue.run(async () => {
+      const prepared = this.clear.prepare(changes);
+      await this.database.write(prepared.changes);
+      prepared.apply();
+    });
   }
 }
 
@@ -212,35 +181,17 @@ function guestChanges({ meta, keyBlobs, recovery, sealed }: StoredGuest): Change
   return [...changes, ...sealed.map(([rest, value]): Change => [guestKeys.all(id) + rest, value])];
 }
 
+function foreignGuest(id: string): StoreError {
+  const why = 'its records in clear are not those that were written last: they were changed, removed, added or put back from an older time';
+  const hint = "bring a backup back with 'tpmux guest import --replace', or restore the state directory from a backup";
+  return new StoreError(`reading guest ${id}`, why, hint, { guest: id });
+}
+
 function decodedMeta(id: string, value: Buffer): GuestMeta | StoreError {
   try {
     return decodeMeta(id, value);
   } catch (error) {
     if (error instanceof StoreError) return error;
-    throw error;
-  }
-}
-
-async function openDatabase(path: string): Promise<Database> {
-  const file = join(path, STORE_FILE);
-  try {
-    const size = await sizeOf(file);
-    if (size === 0) throw new DatabaseError({ code: 'SQLITE_NOTADB', message: '' });
-    if (size === undefined) await makeDatabase(file, [[VERSION_KEY, Buffer.from(STORE_VERSION.toString())]]);
-    return await Database.open(file);
-  } catch (error) {
-    const damaged = error instanceof DatabaseError && error.isDamage;
-    const hint = damaged ? 'restore the state directory from a backup; the file is left as it is' : `check the disk of ${path}`;
-    throw new StoreError(`opening the store ${path}`, reasonOf(error), hint, {}, { cause: error });
-  }
-}
-
-/** Undefined if there is no such file. */
-async function sizeOf(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).size;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
     throw error;
   }
 }

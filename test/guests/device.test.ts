@@ -1,11 +1,10 @@
 // A guest's TPM device on the host over restarts of the daemon, where the kernel cannot make one. Where it can: test/qemu.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { GuestDevice, type DeviceKernel } from '../../src/guests/device.js';
 import type { Logger } from '../../src/logger.js';
 import { closeFd, socketPair } from '../../src/native/index.js';
-import { HostStore } from '../../src/store/host-store.js';
+import type { HostStore } from '../../src/store/host-store.js';
 import { DeviceServer } from '../../src/transport/vtpmx.js';
 import { EchoTpm } from '../transport/echo-tpm.js';
 import { testLink } from '../transport/test-link.js';
@@ -31,9 +30,7 @@ describe('the TPM device of a guest', function () {
 
   const restart = async (change: (store: HostStore) => Promise<void> = () => Promise.resolve()): Promise<void> => {
     await daemon.stop();
-    const store = await HostStore.open(join(daemon.config.stateDir, 'store'));
-    await change(store);
-    await store.close();
+    await daemon.withStore(change);
     daemon.log.length = 0;
     await daemon.start();
   };

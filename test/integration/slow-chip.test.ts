@@ -5,7 +5,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Hardware } from '../../src/hardware/hardware.js';
-import { HostStore } from '../../src/store/host-store.js';
+import type { HostStore } from '../../src/store/host-store.js';
+import { openHostStore } from '../support/host-store.js';
 import { TPM_ALG, TPM_CAP, TPM_CC, TPM_RH, TPM_SE, TPMA_NV, TPMA_OBJECT, TPMA_SESSION } from '../../src/tpm/constants/index.js';
 import * as Commands from '../../src/tpm/commands/index.js';
 import type { TPMT_PUBLIC } from '../../src/tpm/structures/index.js';
@@ -35,7 +36,7 @@ describe('a slow chip', () => {
     bench = await Bench.start({ delay: (command) => (slow && commandCode(command) === TPM_CC.Create ? SLOW : 0) });
     hardware = await bench.open();
     directory = await mkdtemp(path.join(tmpdir(), 'tpmux-slow-'));
-    store = await HostStore.open(directory);
+    store = await openHostStore(directory);
     busy = await openChipGuest(hardware, 'busy');
     const id = randomUUID();
     await store.addGuest(

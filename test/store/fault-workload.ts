@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GuestRecordStore } from '../../src/store/guest-record-store.js';
-import { HostStore } from '../../src/store/host-store.js';
+import type { HostStore } from '../../src/store/host-store.js';
+import { openHostStore } from '../support/host-store.js';
 import { FaultControl } from '../fault/shim.js';
 
 const ENOSPC = 28;
@@ -64,7 +65,7 @@ async function matches(store: HostStore, parties: readonly Party[]): Promise<voi
 async function checkAsAfterKill(parties: readonly Party[], hostValue: string): Promise<void> {
   const copy = `${process.argv[2] ?? ''}-copy`;
   await cp(directory, copy, { recursive: true });
-  const store = await HostStore.open(copy);
+  const store = await openHostStore(copy);
   await matches(store, parties);
   assert.equal(store.hostRecord('counter')?.toString(), hostValue);
   await store.close();
@@ -84,7 +85,7 @@ async function round(store: HostStore, parties: readonly Party[]): Promise<void>
   await checkAsAfterKill(parties, hostValue);
 }
 
-let store = await HostStore.open(directory);
+let store = await openHostStore(directory);
 const models = GUESTS.map(() => new Map<string, string>());
 for (const { id, name } of GUESTS) {
   const meta = { id, name, created: new Date().toISOString(), policy: null, listen: {}, autostart: false };
@@ -110,7 +111,7 @@ for (const error of [ENOSPC, EIO]) {
     await store.close();
     fault.disarm();
     const { failed } = fault;
-    store = await HostStore.open(directory);
+    store = await openHostStore(directory);
     parties = partiesOf(store);
     await matches(store, parties);
     await round(store, parties);

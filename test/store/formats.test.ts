@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { openBackup, readBackup } from '../../src/guests/backups/document.js';
 import { readAudit } from '../../src/host/audit-log.js';
 import { openRecords } from '../../src/store/guest-copy.js';
-import { HostStore } from '../../src/store/host-store.js';
+import type { HostStore } from '../../src/store/host-store.js';
+import { openHostStore } from '../support/host-store.js';
 import { TPM_RH, TPM_SU } from '../../src/tpm/constants/index.js';
 import * as Commands from '../../src/tpm/commands/index.js';
 import { RunningDaemon } from '../support/running-daemon.js';
@@ -34,7 +35,7 @@ describe('stored formats', () => {
       const copy = join(directory, version);
       await mkdir(copy);
       await cp(join(FORMATS, version, 'store.db'), join(copy, 'store.db'));
-      const store = await HostStore.open(copy);
+      const store = await openHostStore(copy);
       try {
         await use(store, join(FORMATS, version));
       } finally {

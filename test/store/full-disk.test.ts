@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { HostStore } from '../../src/store/host-store.js';
+import { openHostStore } from '../support/host-store.js';
 import { StoreError } from '../../src/store/store-error.js';
 
 const GUEST = '44444444-4444-4444-8444-444444444444';
@@ -32,7 +32,7 @@ describe('a full disk', function () {
     await writeFile(ballast, randomBytes(9_000_000));
     const path = join(mount, 'store');
     const health: (string | undefined)[] = [];
-    const store = await HostStore.open(path, (failure) => health.push(failure));
+    const store = await openHostStore(path, (failure) => health.push(failure));
     const created = new Date().toISOString();
     await store.addGuest({ id: GUEST, name: 'g', created, policy: null, listen: {}, autostart: true }, Buffer.from('key blobs'));
     const key = randomBytes(32);
@@ -56,7 +56,7 @@ describe('a full disk', function () {
     await records.commit(new Map([['nv/after', randomBytes(10_000)]]));
     assert.deepEqual(health, ['the disk is full', undefined]);
     await store.close();
-    const reopened = await HostStore.open(path);
+    const reopened = await openHostStore(path);
     assert.equal((await reopened.guestRecords(GUEST, key).load('nv/')).length, committed + 1);
     await reopened.close();
   });
@@ -65,7 +65,7 @@ describe('a full disk', function () {
     const path = join(mount, 'store');
     const ballast = join(mount, 'ballast');
     await assert.rejects(writeFile(ballast, randomBytes(12_000_000)), /ENOSPC/);
-    const store = await HostStore.open(path);
+    const store = await openHostStore(path);
     assert.equal(store.guests().length, 1);
     await assert.rejects(store.putHostRecords(new Map([['big', randomBytes(50_000)]])), /the disk is full/);
     await rm(ballast);

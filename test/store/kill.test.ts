@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HostStore } from '../../src/store/host-store.js';
+import { openHostStore } from '../support/host-store.js';
 import { GUEST, STATE_KEY } from './commit-loop.js';
 
 describe('a daemon that is killed', () => {
@@ -14,7 +14,7 @@ describe('a daemon that is killed', () => {
     try {
       for (let round = 0; round < 6; round++) {
         acknowledged = Math.max(acknowledged, await killDuringCommits(directory, 300 + round * 37));
-        const store = await HostStore.open(directory);
+        const store = await openHostStore(directory);
         const records = new Map(await store.guestRecords(GUEST, STATE_KEY).load(''));
         await store.close();
         const stored = Number(records.get('counter')?.toString());

@@ -5,12 +5,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { AuditEntry } from '../../src/host/audit-log.js';
 import type { Check } from '../../src/host/chip-checks.js';
+import { EmbeddedTpm } from '../../src/host/embedded-tpm.js';
+import { readHostSecret } from '../../src/host/host-secret.js';
+import { openChip } from '../../src/host/open-chip.js';
 import { loadConfig, type Config } from '../../src/config/config.js';
+import { storePath } from '../../src/config/paths.js';
 import { runDaemon } from '../../src/daemon/daemon.js';
 import type { GuestView } from '../../src/guests/view.js';
 import type { Logger } from '../../src/logger.js';
 import type { FailureParts } from '../../src/failure.js';
 import type { CommandCounter } from '../../src/hardware/turns/usage.js';
+import type { HostStore } from '../../src/store/host-store.js';
+import { LockedStore } from '../../src/store/locked-store.js';
 
 /** What answers hold: each its part of this. */
 export interface AnswerBody extends GuestView {
@@ -84,6 +90,22 @@ export class RunningDaemon {
       outgoing.on('error', reject);
       outgoing.end(content);
     });
+  }
+
+  /** Uses the store of a daemon that has ended, with the secret of its embedded TPM. */
+  async withStore(use: (store: HostStore) => Promise<void>): Promise<void> {
+    const { config, logger: log } = this;
+    const { stateDir, runDir } = config;
+    const tpm = await EmbeddedTpm.start({ stateDirectory: join(stateDir, 'embedded-tpm'), runDirectory: join(runDir, 'chip'), log });
+    const locked = await LockedStore.open(storePath(stateDir));
+    try {
+      const hardware = await openChip({ tcti: tpm.tcti, config, store: locked, ownerAuth: Buffer.alloc(0), log });
+      await use(await locked.unlock(await readHostSecret(hardware, locked)));
+      await hardware.close();
+    } finally {
+      await locked.close();
+      await tpm.stop();
+    }
   }
 
   private get logger(): Logger {

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { HostStore } from '../../../src/store/host-store.js';
+import { openHostStore } from '../../support/host-store.js';
 import { RunningDaemon } from '../../support/running-daemon.js';
 
 const run = promisify(execFile);
@@ -143,7 +143,7 @@ describe('a daemon with its control API', () => {
   });
 
   it('refuses a second daemon on its directories', async () => {
-    await assert.rejects(HostStore.open(join(daemon.config.stateDir, 'store')), /another tpmux daemon/);
+    await assert.rejects(openHostStore(join(daemon.config.stateDir, 'store')), /another tpmux daemon/);
     const second = await RunningDaemon.create();
     const config = { ...second.config, runDir: daemon.config.runDir };
     await assert.rejects(
@@ -175,12 +175,12 @@ describe('a daemon with its control API', () => {
   it('keeps the reason of a guest that cannot be started, and runs the others', async () => {
     const { id } = (await daemon.ask('GET', '/v1/guests/web1')).body;
     await daemon.stop();
-    const store = await HostStore.open(join(daemon.config.stateDir, 'store'));
-    const meta = store.guests().find((guest) => guest.id === id);
-    assert.ok(meta !== undefined);
-    await store.addGuest(meta, Buffer.from('{}'));
-    for (const other of store.guests()) await store.updateGuest({ ...other, autostart: true });
-    await store.close();
+    await daemon.withStore(async (store) => {
+      const meta = store.guests().find((guest) => guest.id === id);
+      assert.ok(meta !== undefined);
+      await store.addGuest(meta, Buffer.from('{}'));
+      for (const other of store.guests()) await store.updateGuest({ ...other, autostart: true });
+    });
     await daemon.start();
     const { body } = await daemon.ask('GET', '/v1/guests');
     assert.deepEqual(

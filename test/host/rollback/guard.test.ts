@@ -11,7 +11,8 @@ import { Failure } from '../../../src/failure.js';
 import { Account } from '../../../src/hardware/turns/usage.js';
 import type { Hardware } from '../../../src/hardware/hardware.js';
 import { COUNTER_INDICES, DEFAULT_COUNTER_INDEX } from '../../../src/hardware/host/counter.js';
-import { HostStore } from '../../../src/store/host-store.js';
+import type { HostStore } from '../../../src/store/host-store.js';
+import { openHostStore, STORE_SECRET } from '../../support/host-store.js';
 import { HierarchyChangeAuth, NV_UndefineSpace, NV_ReadPublic } from '../../../src/tpm/commands/index.js';
 import { TPM_CC, TPM_RH } from '../../../src/tpm/constants/index.js';
 import { Bench } from '../../hardware/fixture.js';
@@ -42,7 +43,7 @@ class Host {
 
   static async create(hardware: Hardware): Promise<Host> {
     const directory = await mkdtemp(join(tmpdir(), 'tpmux-rollback-'));
-    const host = new Host(directory, await HostStore.open(join(directory, 'store')), hardware);
+    const host = new Host(directory, await openHostStore(join(directory, 'store')), hardware);
     await host.store.addGuest(host.guest, Buffer.alloc(1));
     return host;
   }
@@ -62,9 +63,15 @@ class Host {
     const log = { error: write, warn: write, info: write, debug: write } as never;
     const config = { whenRollback, counterIndex: undefined, counterInterval: this.interval };
     const onDetected = (event: RollbackEvent): void => void this.events.push(event);
-    return openRollbackGuard({ hardware: this.hardware, ownerAuth: this.ownerAuth, store, config, log, onDetected }).then(
-      (guard) => guard ?? assert.fail('no guard'),
-    );
+    return openRollbackGuard({
+      hardware: this.hardware,
+      secret: STORE_SECRET,
+      ownerAuth: this.ownerAuth,
+      store,
+      config,
+      log,
+      onDetected,
+    }).then((guard) => guard ?? assert.fail('no guard'));
   }
 
   /** Opens the guest, commits, and closes it. */
@@ -77,14 +84,14 @@ class Host {
   async save(name: string): Promise<void> {
     await this.store.close();
     await cp(join(this.directory, 'store'), join(this.directory, name), { recursive: true });
-    this.store = await HostStore.open(join(this.directory, 'store'));
+    this.store = await openHostStore(join(this.directory, 'store'));
   }
 
   async restore(name: string): Promise<void> {
     await this.store.close();
     await rm(join(this.directory, 'store'), { recursive: true });
     await cp(join(this.directory, name), join(this.directory, 'store'), { recursive: true });
-    this.store = await HostStore.open(join(this.directory, 'store'));
+    this.store = await openHostStore(join(this.directory, 'store'));
   }
 
   async dispose(): Promise<void> {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { HostStore } from '../../../src/store/host-store.js';
+import { openHostStore } from '../../support/host-store.js';
 import { deriveJournalKey, VolatileJournal } from '../../../src/store/volatile-journal.js';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPM_SE, TPMA_NV } from '../../../src/tpm/constants/index.js';
 import * as Commands from '../../../src/tpm/commands/index.js';
@@ -48,7 +48,7 @@ async function fill({ execute }: TestTpm): Promise<void> {
 export async function makeVolatile(target: string): Promise<void> {
   await mkdir(target);
   const directory = await mkdtemp(join(tmpdir(), 'tpmux-example-'));
-  const store = await HostStore.open(directory);
+  const store = await openHostStore(directory);
   await store.restoreGuest({ meta: guest, keyBlobs: Buffer.from('key blobs'), recovery: null, sealed: [] });
   const journal = journalIn(target);
   await fill(await openTestTpm({ store: store.guestRecords(guest.id, stateKey), keys: softwareKeys(), journal }));
@@ -60,7 +60,7 @@ export async function makeVolatile(target: string): Promise<void> {
 
 /** Goes on where that guest was. `directory` is a copy of what {@link makeVolatile} made. */
 export async function checkVolatile(directory: string): Promise<void> {
-  const store = await HostStore.open(directory);
+  const store = await openHostStore(directory);
   try {
     const keys = softwareKeys();
     const { tpm, execute } = await openTestTpm({

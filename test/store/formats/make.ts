@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { encodeBackup } from '../../../src/guests/backups/document.js';
 import { AuditLog } from '../../../src/host/audit-log.js';
-import { HostStore } from '../../../src/store/host-store.js';
+import type { HostStore } from '../../../src/store/host-store.js';
+import { openHostStore } from '../../support/host-store.js';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPM_SU, TPMA_NV } from '../../../src/tpm/constants/index.js';
 import * as Commands from '../../../src/tpm/commands/index.js';
 import { RunningDaemon } from '../../support/running-daemon.js';
@@ -63,7 +64,7 @@ async function makeHost(target: string): Promise<void> {
 async function make(target: string): Promise<void> {
   await mkdir(target, { recursive: true });
   const directory = await mkdtemp(join(tmpdir(), 'tpmux-example-'));
-  const store = await HostStore.open(join(directory, 'store'));
+  const store = await openHostStore(join(directory, 'store'));
   await fill(store);
   const backup = encodeBackup(await store.storedGuest(EXAMPLE.guest), EXAMPLE.stateKey, new Date('2026-01-02T03:04:05.678Z'));
   await store.close();
