@@ -13,7 +13,7 @@ import { CreatePrimary, PCR_Extend, Quote, Vendor_Quote } from '../../src/tpm/co
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPMA_OBJECT } from '../../src/tpm/constants/index.js';
 import { encode, sized } from '../../src/tpm/schema.js';
 import { TPMT_PUBLIC, TPMT_SIGNATURE_PLUS, type TPML_PCR_SELECTION } from '../../src/tpm/structures/index.js';
-import { BANKS, catalogOf, digestOf, key as issuer, providersOf, statement } from '../properties/fixture.js';
+import { BANKS, catalogOf, digestOf, key as issuer, providersOf, setOf, statement } from '../properties/fixture.js';
 import { none, run } from '../support/frames.js';
 import { eccTemplate } from '../support/templates.js';
 import { openTestTpm, type TestTpm } from '../support/vtpm.js';
@@ -53,10 +53,10 @@ describe('evidence', () => {
   });
 
   function evidenceOf(provider: string): string {
-    const certified = providers.provider('certified');
+    const certified = setOf(providers).provider('certified');
     assert.ok(certified instanceof CertifiedProvider);
     const { evidence, withheld } = buildEvidence({
-      log: exportLog(providers.log?.log ?? assert.fail()),
+      log: exportLog(setOf(providers).log ?? assert.fail()),
       vector: () => provider,
       known: {
         set: (bank, digest) => certified.properties(bank, digest),
@@ -116,9 +116,10 @@ describe('evidence', () => {
   it('a guest that extends the digest of a property set itself does not pass for one that has it', async () => {
     const forger = providersOf(catalog, { presented: () => 'certified' });
     const other = await openTestTpm({ properties: forger });
-    const set = (providers.provider('certified') as CertifiedProvider).properties(SHA256, digestOf(SHA256, 'kernel a')) ?? assert.fail();
+    const set =
+      (setOf(providers).provider('certified') as CertifiedProvider).properties(SHA256, digestOf(SHA256, 'kernel a')) ?? assert.fail();
     await run(other.execute, PCR_Extend, { pcrHandle: 4, digests: [{ hashAlg: SHA256, digest: set.digest(SHA256) }] });
-    const entry = exportLog(forger.log?.log ?? assert.fail()).entries.find(({ kind }) => kind === 'extend') ?? assert.fail();
+    const entry = exportLog(setOf(forger).log ?? assert.fail()).entries.find(({ kind }) => kind === 'extend') ?? assert.fail();
     assert.equal(entry.untranslated?.['certified'], 'unknown');
   });
 

@@ -1,4 +1,5 @@
 // What tests of properties share: issuers, statements, matrices.
+import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -6,7 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Catalog, type CatalogOptions } from '../../src/statements/catalog.js';
 import { GuestProviders, type GuestProviderOptions, type HostProviders } from '../../src/properties/provider-set/guest-providers.js';
+import type { ProviderSet } from '../../src/properties/provider-set/provider-set.js';
 import { PcrMatrix } from '../../src/properties/matrix/matrix.js';
+import type { SavedMatrix } from '../../src/properties/matrix/saved-matrix.js';
 import type { HostEvidence } from '../../src/properties/providers/platform.js';
 import type { Measurement } from '../../src/properties/providers/provider.js';
 import type { Properties } from '../../src/statements/properties.js';
@@ -104,10 +107,28 @@ export function providersOf(
 
 /** A matrix as a guest has it after a reset. */
 export function matrixOf(providers: GuestProviders, banks: readonly number[] = BANKS): PcrMatrix {
-  const matrix = new PcrMatrix(24, banks, providers.begin(), providers.presented, providers.failed);
+  const matrix = new PcrMatrix(24, banks, providers.begin());
   for (let index = 0; index < 24; index++) {
     if (index === 0) matrix.setLocality(0, 3);
     else matrix.fill(index, index >= 17 && index <= 22 ? 0xff : 0);
   }
+  return matrix;
+}
+
+/** The providers of the present power cycle. */
+export function setOf(providers: GuestProviders): ProviderSet {
+  return providers.current ?? assert.fail('no providers');
+}
+
+/** What a guest's matrix goes on from. */
+export function savedOf(matrix: PcrMatrix, providers: GuestProviders): SavedMatrix {
+  const set = setOf(providers);
+  return { vectors: matrix.save(), choice: set.choice, providers: set.saveStates(), log: set.log?.save() ?? Buffer.alloc(0) };
+}
+
+/** The matrix of a guest that goes on from there; all PCRs are as they were. */
+export function goingOn(saved: SavedMatrix, providers: GuestProviders, banks: readonly number[] = BANKS): PcrMatrix {
+  const matrix = new PcrMatrix(24, banks, providers.goOn(saved));
+  matrix.restore(saved.vectors, () => true);
   return matrix;
 }

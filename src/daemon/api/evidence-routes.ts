@@ -3,7 +3,7 @@ import { buildEvidence, type KnownProperties } from '../../attestation/build-evi
 import { EXIT, Failure } from '../../failure.js';
 import type { Catalog } from '../../statements/catalog.js';
 import { CertifiedProvider } from '../../properties/providers/certified.js';
-import type { GuestProviders } from '../../properties/provider-set/guest-providers.js';
+import type { ProviderSet } from '../../properties/provider-set/provider-set.js';
 import { exportLog } from '../../properties/measurement-log/export.js';
 import type { ApiRequest, ApiSubject, Route } from './routes.js';
 
@@ -14,7 +14,7 @@ function evidence({ guests, properties }: ApiSubject, { name, query }: ApiReques
   const guest = guests.get(name);
   const policy = guest.opened().policy();
   const providers = properties.ofGuest(guest.meta.id);
-  const log = providers?.log?.log;
+  const log = providers?.log;
   if (providers === undefined || log === undefined) {
     throw refused(name, "it has no provider 'log'", "add 'log' to the guest's providers", EXIT.unsupported);
   }
@@ -32,7 +32,7 @@ function evidence({ guests, properties }: ApiSubject, { name, query }: ApiReques
 }
 
 /** What the guest goes by: the statements that were in force when it was reset, if it has `certified`. */
-function knownTo(providers: GuestProviders, catalog: Catalog): KnownProperties {
+function knownTo(providers: ProviderSet, catalog: Catalog): KnownProperties {
   const envelope = (id: string): string | undefined => catalog.get(id)?.envelope;
   const certified = providers.provider('certified');
   if (certified instanceof CertifiedProvider) {

@@ -104,13 +104,13 @@ function log({ guests, properties }: ApiSubject, { name, query }: ApiRequest): u
     });
   }
   const provider = query.get('tcg');
-  if (provider === null) return { guest: name, log: exportLog(kept.log) };
-  const bytes = tcgLog(kept.log, provider);
+  if (provider === null) return { guest: name, log: exportLog(kept) };
+  const bytes = tcgLog(kept, provider);
   if (bytes === undefined) {
     throw new Failure({
       code: 'log_incomplete',
       what: `measurement log of guest ${name} for provider ${provider}`,
-      why: kept.log.truncated ? 'older entries were dropped, so it does not replay' : 'there is no such provider, or its log is incomplete',
+      why: kept.truncated ? 'older entries were dropped, so it does not replay' : 'there is no such provider, or its log is incomplete',
       hint: 'the log as JSON tells what is missing',
       exit: EXIT.failed,
     });

@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import { EXIT, Failure, reasonOf } from '../../failure.js';
 import { Catalog, type RevocationAnchor } from '../../statements/catalog.js';
 import type { GuestPolicy } from '../../policy/guest-policy.js';
+import type { ProviderSet } from '../../properties/provider-set/provider-set.js';
 import { GuestProviders, missingProvider, type HostProviders, type ProviderChoice } from '../../properties/provider-set/guest-providers.js';
 import type { HostEvidence } from '../../properties/providers/platform.js';
 import { PropertySet } from '../../statements/property-set.js';
@@ -107,9 +108,9 @@ export class PropertyService {
     this.guests.get(id)?.choose(this.choice(policy));
   }
 
-  /** The providers of a guest that is open. */
-  ofGuest(id: string): GuestProviders | undefined {
-    return this.guests.get(id);
+  /** The providers of a guest that is open, as of its present power cycle. */
+  ofGuest(id: string): ProviderSet | undefined {
+    return this.guests.get(id)?.current;
   }
 
   closeGuest(id: string): void {

@@ -1,7 +1,7 @@
 import { hash as hashOnce } from 'node:crypto';
 import { digestSize, hashName } from '../../tpm/hash.js';
-import type { SavedProvider, SavedVector } from './saved-matrix.js';
-import type { BankDigest, MatrixEvent, MatrixView, Measurement, NamedProvider } from '../providers/provider.js';
+import type { SavedVector } from './saved-matrix.js';
+import type { BankDigest, MatrixEvent, MatrixObserver, MatrixView, Measurement, NamedProvider } from '../providers/provider.js';
 import { fixedValue } from '../../statements/fixed-value.js';
 
 /** The PCRs of one provider in one bank: all values side by side, and a view of each. */
@@ -30,6 +30,18 @@ interface Answer {
 /** What the matrix tells of a provider that failed; nothing in it is secret. */
 export type ProviderFailed = (provider: string, error: unknown) => void;
 
+/** What a matrix needs of its providers; it never changes. */
+export interface MatrixProviders {
+  /** All of them distinct in name, at least one. */
+  readonly providers: readonly NamedProvider[];
+  /** The provider whose value the guest sees at a PCR index. */
+  readonly presented: (index: number) => string;
+  /** Is told when a provider throws. */
+  readonly failed: ProviderFailed;
+  /** Watches all changes. */
+  readonly observer: MatrixObserver | undefined;
+}
+
 /**
  * The matrix of virtual PCRs of one guest: a vector of PCRs per property provider, over the same banks.
  * An extend goes to every vector; one of them is presented to the guest at each index.
@@ -37,9 +49,7 @@ export type ProviderFailed = (provider: string, error: unknown) => void;
 export class PcrMatrix implements MatrixView {
   /** PCRs per bank. */
   readonly size: number;
-  private readonly providers: NamedProvider[];
-  private readonly presented: (index: number) => string;
-  private readonly failed: ProviderFailed;
+  private readonly providers: readonly NamedProvider[];
   private allocated: Bank[] = [];
   /**
    * By provider and PCR: whether the PCR equals that of the first provider in all banks. It saves hashing the same twice for
@@ -50,22 +60,13 @@ export class PcrMatrix implements MatrixView {
   private revisions: number[];
   private changes = 0;
 
-  /**
-   * @param providers all of them distinct in name, at least one
-   * @param presented the provider whose value the guest sees at a PCR index
-   * @param failed is told when a provider throws
-   */
   constructor(
     size: number,
     banks: readonly number[],
-    providers: readonly NamedProvider[],
-    presented: (index: number) => string,
-    failed: ProviderFailed = () => undefined,
+    private readonly set: MatrixProviders,
   ) {
     this.size = size;
-    this.providers = [...providers];
-    this.presented = presented;
-    this.failed = failed;
+    this.providers = set.providers;
     this.revisions = new Array<number>(size).fill(0);
     this.allocate(banks);
   }
@@ -99,7 +100,7 @@ export class PcrMatrix implements MatrixView {
 
   /** The value that the guest sees, or that of `provider`; a view. Bank and provider must exist. */
   read(bank: number, index: number, provider?: string): Buffer {
-    const name = provider ?? this.presented(index);
+    const name = provider ?? this.set.presented(index);
     const value = this.readVector(name, bank, index);
     if (value === undefined) throw new RangeError(`no PCR ${index.toString()} of ${name} in bank ${bank.toString()}`);
     return value;
@@ -166,18 +167,6 @@ export class PcrMatrix implements MatrixView {
     );
   }
 
-  /** What the providers keep for themselves, for what makes the instances of {@link resumeProviders}; without that of `except`. */
-  saveProviders(except?: string): SavedProvider[] {
-    return this.providers.flatMap(({ name, provider }) => {
-      try {
-        return provider.save === undefined || name === except ? [] : [{ provider: Buffer.from(name), state: Buffer.from(provider.save()) }];
-      } catch (error) {
-        this.failed(name, error);
-        return [];
-      }
-    });
-  }
-
   /** Puts back the values of the PCRs for which `wanted` holds; providers and banks that no longer exist are passed over. */
   restore(saved: readonly SavedVector[], wanted: (index: number) => boolean): void {
     for (const { provider, bank, values } of saved) {
@@ -194,19 +183,6 @@ export class PcrMatrix implements MatrixView {
     this.observe({ kind: 'restored', wanted });
   }
 
-  /**
-   * Providers that go on from saved state take the place of the present ones of the same names. The values of the PCRs for which
-   * `wanted` holds were restored before; the others began anew.
-   */
-  resumeProviders(instances: readonly NamedProvider[], wanted: (index: number) => boolean): void {
-    for (const instance of instances) {
-      const position = this.providers.findIndex(({ name }) => name === instance.name);
-      if (position < 0) continue;
-      this.providers[position] = instance;
-      this.tell(instance, { kind: 'resumed', wanted });
-    }
-  }
-
   private allocatedOnly(measurement: Measurement): Measurement {
     const exists = ({ bank }: BankDigest): boolean => this.allocated.some(({ alg }) => alg === bank);
     return measurement.digests.every(exists) ? measurement : { ...measurement, digests: measurement.digests.filter(exists) };
@@ -214,7 +190,7 @@ export class PcrMatrix implements MatrixView {
 
   private ask(name: string, provider: NamedProvider['provider'], measurement: Measurement): Answer | Promise<Answer> {
     const failure = (error: unknown): Answer => {
-      this.failed(name, error);
+      this.set.failed(name, error);
       return { digests: measurement.digests.map(({ bank }) => fixedValue(bank, 'failed')), refused: false };
     };
     try {
@@ -304,15 +280,11 @@ export class PcrMatrix implements MatrixView {
   }
 
   private observe(event: MatrixEvent): void {
-    for (const named of this.providers) this.tell(named, event);
-  }
-
-  private tell({ name, provider }: NamedProvider, event: MatrixEvent): void {
-    if (provider.observe === undefined) return;
+    const { observer } = this.set;
     try {
-      provider.observe(event, this);
+      observer?.observe(event, this);
     } catch (error) {
-      this.failed(name, error);
+      this.set.failed(observer?.name ?? '', error);
     }
   }
 }

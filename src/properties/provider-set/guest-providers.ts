@@ -3,16 +3,13 @@ import { isDeepStrictEqual } from 'node:util';
 import { isBuiltIn, type PlatformSource } from '../../config/names.js';
 import { IMPLEMENTATION_PCR } from '../../tpm/constants/index.js';
 import { CertifiedProvider, type CertifiedOptions } from '../providers/certified.js';
-import { LogProvider } from '../providers/log.js';
 import { PlatformProvider, type HostEvidence } from '../providers/platform.js';
-import { DIGEST, type NamedProvider, type PropertyProvider, type ProviderContext } from '../providers/provider.js';
+import { DIGEST, type ProviderContext } from '../providers/provider.js';
 import type { ProviderPackage } from '../providers/package.js';
-import { decodeChoice, encodeChoice } from '../matrix/provider-choice.js';
-import type { SavedMatrix, SavedProvider } from '../matrix/saved-matrix.js';
+import type { SavedMatrix } from '../matrix/saved-matrix.js';
+import { LOG_PROVIDER, LogObserver } from '../measurement-log/log-observer.js';
 import type { StatementSnapshot } from '../../statements/statement-index.js';
-
-/** The provider that keeps the measurement log. */
-export const LOG_PROVIDER = 'log';
+import { ProviderSet, type ClosableProvider, type VectorChoice } from './provider-set.js';
 
 /** Where `certified` gets its statements. */
 export interface StatementSource {
@@ -53,24 +50,34 @@ export interface GuestProviderOptions extends ProviderChoice {
 /** Snapshots that a guest keeps from earlier power cycles, to resume with. */
 const KEPT_SNAPSHOTS = 4;
 
-/** What holds for one power cycle. */
-interface CurrentChoice extends ProviderChoice {
-  /** By PCR. */
-  readonly vectors: { readonly presented: readonly string[]; readonly attested: readonly string[] };
+/** What a set is made by. */
+interface SettledChoice {
+  readonly names: readonly string[];
+  readonly certified: CertifiedOptions | undefined;
+  readonly platform: PlatformSource | undefined;
+  readonly vectors: VectorChoice;
 }
 
+/** What a set goes on from. */
+interface SavedStates {
+  readonly states: ReadonlyMap<string, Buffer>;
+  readonly log: Buffer;
+}
+
+const NOTHING: SavedStates = { states: new Map(), log: Buffer.alloc(0) };
+
 /**
- * Makes the providers of one guest: new ones after each reset, or such as go on from saved state. What is chosen anew while the guest
- * runs holds from its next reset on.
+ * Makes the provider sets of one guest: a new one for each power cycle, or one that goes on from saved state. What is chosen anew while
+ * the guest runs holds from its next reset on.
  */
 export class GuestProviders {
   /** Failures since the guest was opened, by provider. */
   readonly failures = new Map<string, number>();
   private readonly told = new Set<string>();
   private kept: StatementSnapshot[] = [];
-  private live = new Map<string, ClosableProvider>();
   private next: ProviderChoice;
-  private current: CurrentChoice;
+  private settled: SettledChoice;
+  private live: ProviderSet | undefined;
 
   /** Throws an Error if there is no provider of one of the names. */
   constructor(
@@ -78,7 +85,12 @@ export class GuestProviders {
     private readonly options: GuestProviderOptions,
   ) {
     this.next = this.checked(options);
-    this.current = settled(this.next);
+    this.settled = settle(this.next);
+  }
+
+  /** The set of this power cycle; undefined before the first {@link begin} and after {@link close}. */
+  get current(): ProviderSet | undefined {
+    return this.live;
   }
 
   /** Other providers from the next reset on. Throws an Error if there is no provider of one of the names; nothing has changed then. */
@@ -88,95 +100,49 @@ export class GuestProviders {
 
   /** Whether something else was chosen than what holds in this power cycle. */
   get pending(): boolean {
-    return !isDeepStrictEqual(plain(this.current), plain(settled(this.next)));
+    return !isDeepStrictEqual(this.settled, settle(this.next));
   }
 
-  /** The providers of this power cycle. */
-  get names(): readonly string[] {
-    return this.current.names;
+  /** The set of a new power cycle. It goes by what was chosen last and by the statements that are in force now. */
+  begin(): ProviderSet {
+    this.told.clear();
+    return this.take(settle(this.next), NOTHING);
   }
 
-  /** The provider whose vector the guest sees at PCR `index` in this power cycle. */
-  readonly presented = (index: number): string => this.current.vectors.presented[index] ?? this.first;
+  /**
+   * The set of a guest that goes on from saved state: the providers and vectors of that time count, whatever was chosen meanwhile.
+   * Providers that do not exist any more are left out; a state that is refused is told, and its provider begins anew.
+   */
+  goOn({
+    vectors,
+    choice,
+    providers,
+    log,
+  }: Omit<SavedMatrix, 'vectors'> & { readonly vectors: readonly { provider: Buffer }[] }): ProviderSet {
+    const saved = [...new Set(vectors.map(({ provider }) => provider.toString()))].filter((name) => exists(this.host, name));
+    const names = saved.length === 0 ? this.settled.names : saved;
+    const named = (all: readonly Buffer[], by: readonly string[]): ((index: number) => string) =>
+      all.length === 0 ? (index) => by[index] ?? '' : (index) => all[index]?.toString() ?? '';
+    const { vectors: present, certified, platform } = this.settled;
+    const presented = named(choice.presented, present.presented);
+    const attested = named(choice.attested, present.attested);
+    const states = new Map(providers.map(({ provider, state }) => [provider.toString(), state]));
+    return this.take(settle({ names, certified, platform, presented, attested }), { states, log });
+  }
 
-  /** The provider whose vector attestation goes by at PCR `index` in this power cycle. */
-  readonly attested = (index: number): string => this.current.vectors.attested[index] ?? this.first;
+  /** Frees what packages hold for the guest. */
+  close(): void {
+    this.live?.close();
+    this.live = undefined;
+  }
 
-  /** For the matrix: counts, and tells the first failure after each reset. */
-  readonly failed = (provider: string, error: unknown): void => {
+  /** Counts, and tells the first failure after each reset. */
+  private readonly failed = (provider: string, error: unknown): void => {
     this.failures.set(provider, (this.failures.get(provider) ?? 0) + 1);
     if (this.told.has(provider)) return;
     this.told.add(provider);
     this.options.failed?.(provider, error);
   };
-
-  /** The providers of a new power cycle. They go by what was chosen last and by the statements that are in force now. */
-  begin(): NamedProvider[] {
-    this.current = settled(this.next);
-    return this.fresh();
-  }
-
-  /**
-   * A guest goes on from saved state: the providers and vectors of that time count. Gives all providers anew if they are others than
-   * those of this power cycle, undefined if they are the same. Those that do not exist any more are left out.
-   */
-  goOnAs({ vectors, providers }: SavedMatrix): NamedProvider[] | undefined {
-    const saved = [...new Set(vectors.map(({ provider }) => provider.toString()))].filter((name) => exists(this.host, name));
-    const names = saved.length === 0 ? this.names : saved;
-    const same = names.length === this.names.length && names.every((name, at) => name === this.names[at]);
-    const entry = providers.find(({ provider }) => provider.length === 0);
-    const choice = entry === undefined ? undefined : decodeChoice(entry.state);
-    const presented = choice === undefined ? this.presented : (index: number) => choice.presented[index] ?? '';
-    const attested = choice === undefined ? this.attested : (index: number) => choice.attested[index] ?? '';
-    this.current = settled({ ...this.current, names, presented, attested });
-    return same ? undefined : this.fresh();
-  }
-
-  /** What {@link goOnAs} must know of this power cycle: an entry without a name. */
-  saveChoice(): SavedProvider {
-    return { provider: Buffer.alloc(0), state: encodeChoice(this.current.vectors) };
-  }
-
-  /** Providers that go on where the saved ones were; a state that is refused is told, and its provider begins anew. */
-  resume(saved: readonly SavedProvider[]): NamedProvider[] {
-    return saved.flatMap(({ provider, state }) => {
-      const name = provider.toString();
-      if (!this.names.includes(name)) return [];
-      try {
-        return [this.named(name, Buffer.from(state))];
-      } catch (error) {
-        this.failed(name, error);
-        return [this.named(name)];
-      }
-    });
-  }
-
-  /** The running provider of a name. */
-  provider(name: string): PropertyProvider | undefined {
-    return this.live.get(name);
-  }
-
-  /** The measurement log's provider, if the guest has one. */
-  get log(): LogProvider | undefined {
-    const provider = this.live.get(LOG_PROVIDER);
-    return provider instanceof LogProvider ? provider : undefined;
-  }
-
-  /** Frees what packages hold for the guest. */
-  close(): void {
-    for (const provider of this.live.values()) provider.close?.();
-    this.live = new Map();
-  }
-
-  private get first(): string {
-    return this.names[0] ?? 'digest';
-  }
-
-  private fresh(): NamedProvider[] {
-    this.close();
-    this.told.clear();
-    return this.names.map((name) => this.named(name));
-  }
 
   private checked(choice: ProviderChoice): ProviderChoice {
     const why = missingProvider(this.host, choice);
@@ -184,30 +150,50 @@ export class GuestProviders {
     return choice;
   }
 
-  private named(name: string, state?: Buffer): NamedProvider {
-    const provider = this.make(name, state);
-    const before = this.live.get(name);
-    before?.close?.();
-    this.live.set(name, provider);
-    return { name, provider };
+  private take(choice: SettledChoice, { states, log }: SavedStates): ProviderSet {
+    this.close();
+    this.settled = choice;
+    const providers = choice.names.map((name) => ({ name, provider: this.goingOn(name, states.get(name)) }));
+    const observer = choice.names.includes(LOG_PROVIDER) ? this.observer(log) : undefined;
+    this.live = new ProviderSet({ providers, vectors: choice.vectors, observer, failed: this.failed });
+    return this.live;
+  }
+
+  private goingOn(name: string, state: Buffer | undefined): ClosableProvider {
+    try {
+      return this.make(name, state === undefined ? undefined : Buffer.from(state));
+    } catch (error) {
+      if (state === undefined) throw error;
+      this.failed(name, error);
+      return this.make(name, undefined);
+    }
   }
 
   private make(name: string, state: Buffer | undefined): ClosableProvider {
-    const { guest, logSize } = this.options;
-    const { certified, platform } = this.current;
+    const { certified, platform } = this.settled;
     switch (name) {
       case 'digest':
+      case LOG_PROVIDER:
         return DIGEST.provider;
       case 'certified':
         return new CertifiedProvider(this.snapshot(state), certified);
       case 'platform':
         return new PlatformProvider(this.host.host ?? { pcrs: new Map() }, platform);
-      case LOG_PROVIDER:
-        return new LogProvider(logSize, state);
     }
     const found = this.host.packages.get(name);
     if (found === undefined) throw new Error(`there is no property provider '${name}'`);
-    return found.provider.instance({ guest, provider: name, options: found.options }, state);
+    return found.provider.instance({ guest: this.options.guest, provider: name, options: found.options }, state);
+  }
+
+  private observer(saved: Buffer): LogObserver {
+    const observer = new LogObserver(this.options.logSize);
+    if (saved.length === 0) return observer;
+    try {
+      observer.goOnFrom(Buffer.from(saved));
+    } catch (error) {
+      this.failed(LOG_PROVIDER, error);
+    }
+    return observer;
   }
 
   private snapshot(state: Buffer | undefined): StatementSnapshot {
@@ -235,18 +221,10 @@ function exists({ host, packages }: HostProviders, name: string): boolean {
 }
 
 /** What is chosen for each PCR now; a choice that is changed later makes no difference. */
-function settled(choice: ProviderChoice): CurrentChoice {
-  const { names, presented, attested } = choice;
-  const [first = 'digest'] = names;
+function settle({ names, certified, platform, presented, attested }: ProviderChoice): SettledChoice {
+  const [first = DIGEST.name] = names;
   const existing = (name: string): string => (names.includes(name) ? name : first);
   const each = (of: (index: number) => string): string[] => Array.from({ length: IMPLEMENTATION_PCR }, (_, index) => existing(of(index)));
-  const shown = each(presented ?? (() => 'digest'));
-  return { ...choice, vectors: { presented: shown, attested: attested === undefined ? shown : each(attested) } };
+  const shown = each(presented ?? (() => DIGEST.name));
+  return { names, certified, platform, vectors: { presented: shown, attested: attested === undefined ? shown : each(attested) } };
 }
-
-function plain({ names, certified, platform, vectors }: CurrentChoice): unknown {
-  return { names, certified, platform, vectors };
-}
-
-/** A provider, and what frees what a package holds for it. */
-type ClosableProvider = PropertyProvider & { close?(): void };

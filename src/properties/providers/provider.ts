@@ -51,8 +51,6 @@ export interface PropertyProvider {
   start?(index: number, bank: number): Buffer | undefined;
   /** All that a provider must know to go on elsewhere. It is stored and travels with the guest. */
   save?(): Uint8Array;
-  /** Is told of every change of the matrix. Built-in providers only. */
-  observe?(event: MatrixEvent, matrix: MatrixView): void;
 }
 
 /** What the default export of a provider's package is. */
@@ -82,9 +80,14 @@ export type MatrixEvent =
   /** All banks were replaced by others; all values are zero. */
   | { readonly kind: 'allocated' }
   /** The values of the PCRs for which `wanted` holds were replaced by saved ones. */
-  | { readonly kind: 'restored'; readonly wanted: (index: number) => boolean }
-  /** Providers go on from saved state: it is about the PCRs for which `wanted` holds, the others were reset since. */
-  | { readonly kind: 'resumed'; readonly wanted: (index: number) => boolean };
+  | { readonly kind: 'restored'; readonly wanted: (index: number) => boolean };
+
+/** Is told of every change of the matrix. */
+export interface MatrixObserver {
+  /** For who is told that it failed. */
+  readonly name: string;
+  observe(event: MatrixEvent, matrix: MatrixView): void;
+}
 
 /** The matrix as observers see it. */
 export interface MatrixView {

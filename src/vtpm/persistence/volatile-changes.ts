@@ -1,11 +1,12 @@
 // What has changed of the volatile state since it was last written, in a few microseconds if that is little.
+import { savedChoice } from '../../properties/matrix/saved-matrix.js';
 import type { MeasurementLog } from '../../properties/measurement-log/measurement-log.js';
 import type { SectionChange } from '../../store/journal-record.js';
 import { encode } from '../../tpm/schema.js';
 import { storedNvIndex } from '../state/nv.js';
 import { storedSession, toStoredSession } from '../state/stored-session.js';
 import type { Tpm } from '../tpm.js';
-import { encodeLoaded, encodePiece, headSections, LOG_HEAD, PREFIX, smallSections } from './volatile-sections.js';
+import { encodeLoaded, encodePiece, headSections, LOG_HEAD, PREFIX, PROVIDER_CHOICE, smallSections } from './volatile-sections.js';
 
 /** How a section is told from an earlier one without encoding it: the same object, as often changed. */
 interface Mark {
@@ -94,8 +95,10 @@ export class VolatileChanges {
     for (let index = 0; index < matrix.size; index++) {
       this.mark(changes, PREFIX.pcr + index.toString(), { of: matrix, revision: matrix.revision(index) }, () => matrix.valuesOf(index));
     }
+    const set = pcrs.providerSet;
+    this.mark(changes, PROVIDER_CHOICE, { of: set, revision: 0 }, () => encode(savedChoice, set.choice));
     const present = new Set<string>();
-    for (const { provider, state } of pcrs.saveProviders()) {
+    for (const { provider, state } of set.saveStates()) {
       const key = PREFIX.provider + provider.toString('latin1');
       present.add(key);
       this.compare(changes, key, state);

@@ -1,7 +1,6 @@
 // The volatile state of a vTPM cut into sections, each of which is written only when it changes, and put together again.
 import { joinLog, type LogPiece } from '../../properties/measurement-log/measurement-log.js';
-import { LOG_PROVIDER } from '../../properties/provider-set/guest-providers.js';
-import type { SavedProvider, SavedVector } from '../../properties/matrix/saved-matrix.js';
+import { savedChoice, type SavedProvider, type SavedVector } from '../../properties/matrix/saved-matrix.js';
 import type { Sections } from '../../store/journal-record.js';
 import { digestSize } from '../../tpm/hash.js';
 import { decode, encode, list, type Schema, struct, tpm2b, uint16, uint32, uint64, uint8 } from '../../tpm/schema.js';
@@ -30,6 +29,8 @@ export const PREFIX = {
   sequence: 'sequence/',
   nv: 'nv/',
 } as const;
+/** The section that says whose vectors count where. */
+export const PROVIDER_CHOICE = 'provider-choice';
 /** The section of the log's head. */
 export const LOG_HEAD = 'log-head';
 
@@ -212,12 +213,11 @@ function restorePcrs({ pcrs }: Tpm, sections: Sections): void {
     provider: Buffer.from(name, 'latin1'),
     state,
   }));
+  const choice = decode(savedChoice, needed(sections, PROVIDER_CHOICE));
   const logHead = sections.get(LOG_HEAD);
-  if (logHead !== undefined) {
-    const pieces = below(sections, PREFIX.log).map(([rest, bytes]) => decodePiece(rest, bytes));
-    providers.push({ provider: Buffer.from(LOG_PROVIDER), state: joinLog(logHead, pieces) });
-  }
-  pcrs.restore({ ...head, values: { vectors, providers } });
+  const pieces = below(sections, PREFIX.log).map(([rest, bytes]) => decodePiece(rest, bytes));
+  const log = logHead === undefined ? Buffer.alloc(0) : joinLog(logHead, pieces);
+  pcrs.restore({ ...head, values: { vectors, choice, providers, log } });
 }
 
 function needed(sections: Sections, key: string): Buffer {

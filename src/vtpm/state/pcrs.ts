@@ -1,10 +1,11 @@
 // TPM 2.0 Library Part 1, 17 (PCR operations) and PC Client Platform TPM Profile, 4.6 (PCR attributes).
 import { IMPLEMENTATION_PCR, TPM_ALG } from '../../tpm/constants/index.js';
-import { type GuestProviders, LOG_PROVIDER } from '../../properties/provider-set/guest-providers.js';
+import type { GuestProviders } from '../../properties/provider-set/guest-providers.js';
+import { ProviderSet } from '../../properties/provider-set/provider-set.js';
 import { PcrMatrix } from '../../properties/matrix/matrix.js';
 import type { MeasurementLog } from '../../properties/measurement-log/measurement-log.js';
-import { DIGEST, type Measurement } from '../../properties/providers/provider.js';
-import { type SavedMatrix, savedMatrix, type SavedProvider } from '../../properties/matrix/saved-matrix.js';
+import type { Measurement } from '../../properties/providers/provider.js';
+import { type SavedMatrix, savedMatrix } from '../../properties/matrix/saved-matrix.js';
 import { type Infer, struct, tpm2b, uint16, uint32, uint8 } from '../../tpm/schema.js';
 import { hash } from '../../tpm/hash.js';
 import { selectedPcrs } from '../../tpm/pcr-bitmap.js';
@@ -65,11 +66,8 @@ const attributeAt = (index: number): PcrAttributes => attributes[index] ?? stati
 
 /** The PCRs of one vTPM: attributes, localities, and the counter that policy sessions look at. */
 export class Pcrs {
+  private set: ProviderSet;
   private table: PcrMatrix;
-  /** The provider whose vector the guest sees at a PCR index. */
-  readonly presented: (index: number) => string;
-  /** The provider whose vector TPM2_Quote takes at a PCR index. */
-  readonly attested: (index: number) => string;
   /** Incremented by every change that policies must notice (TPM2_PCR_Read `pcrUpdateCounter`). */
   updateCounter = 0;
   /** Authorization value of PCRs 20 to 22, which share one (TPM2_PCR_SetAuthValue). Without trailing zeros. */
@@ -89,10 +87,20 @@ export class Pcrs {
   constructor(durable: DurableState, providers?: GuestProviders) {
     this.durable = durable;
     this.providers = providers;
-    this.presented = providers?.presented ?? ((): string => DIGEST.name);
-    this.attested = providers?.attested ?? this.presented;
-    this.table = new PcrMatrix(IMPLEMENTATION_PCR, allBanks, providers?.begin() ?? [DIGEST], this.presented, providers?.failed);
+    this.set = providers?.begin() ?? ProviderSet.ordinary();
+    this.table = new PcrMatrix(IMPLEMENTATION_PCR, allBanks, this.set);
   }
+
+  /** The property providers of this power cycle. */
+  get providerSet(): ProviderSet {
+    return this.set;
+  }
+
+  /** The provider whose vector the guest sees at a PCR index. */
+  readonly presented = (index: number): string => this.set.presented(index);
+
+  /** The provider whose vector TPM2_Quote takes at a PCR index. */
+  readonly attested = (index: number): string => this.set.attested(index);
 
   get matrix(): PcrMatrix {
     return this.table;
@@ -203,19 +211,18 @@ export class Pcrs {
 
   /** For Shutdown(STATE). */
   save(): SavedMatrix {
-    const choice = this.providers?.saveChoice();
-    return { vectors: this.matrix.save(), providers: [...this.matrix.saveProviders(), ...(choice === undefined ? [] : [choice])] };
-  }
-
-  /** What providers keep for themselves, without {@link log}. */
-  saveProviders(): SavedProvider[] {
-    const choice = this.providers?.saveChoice();
-    return [...this.matrix.saveProviders(LOG_PROVIDER), ...(choice === undefined ? [] : [choice])];
+    const { set } = this;
+    return {
+      vectors: this.matrix.save(),
+      choice: set.choice,
+      providers: set.saveStates(),
+      log: set.log?.save() ?? Buffer.alloc(0),
+    };
   }
 
   /** The measurement log, if there is one. */
   get log(): MeasurementLog | undefined {
-    return this.providers?.log?.log;
+    return this.set.log;
   }
 
   /** Which PCRs exist now, with those that do not. */
@@ -251,14 +258,13 @@ export class Pcrs {
   /** Saved values are those of the providers of that time, whatever was chosen meanwhile: no vector can lack what was extended. */
   private goOnAs(saved: SavedMatrix | undefined): void {
     const { matrix, providers } = this;
-    const others = saved === undefined ? undefined : providers?.goOnAs(saved);
-    if (others !== undefined) this.table = new PcrMatrix(matrix.size, matrix.banks, others, this.presented, providers?.failed);
+    if (saved === undefined || providers === undefined) return;
+    this.set = providers.goOn(saved);
+    this.table = new PcrMatrix(matrix.size, matrix.banks, this.set);
   }
 
   private restoreMatrix(saved: SavedMatrix | undefined, wanted: (index: number) => boolean): void {
-    if (saved === undefined) return;
-    this.matrix.restore(saved.vectors, wanted);
-    this.matrix.resumeProviders(this.providers?.resume(saved.providers) ?? [], wanted);
+    if (saved !== undefined) this.matrix.restore(saved.vectors, wanted);
   }
 
   /** The selection without the PCRs that do not exist (Part 3, 22.4). */
@@ -268,7 +274,7 @@ export class Pcrs {
 
   /** Names of the property providers, in the order in which they were configured. */
   get providerNames(): readonly string[] {
-    return this.matrix.providerNames;
+    return this.set.names;
   }
 
   /**

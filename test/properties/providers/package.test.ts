@@ -8,7 +8,7 @@ import { fixedValue } from '../../../src/statements/fixed-value.js';
 import { ProviderPackage } from '../../../src/properties/providers/package.js';
 import { TPM_ALG } from '../../../src/tpm/constants/index.js';
 import { hash } from '../../../src/tpm/hash.js';
-import { BANKS, catalogOf, digestOf, guest, matrixOf, measured, providersOf } from '../fixture.js';
+import { catalogOf, digestOf, goingOn, guest, matrixOf, measured, providersOf, savedOf, setOf } from '../fixture.js';
 
 const path = (name: string): string => fileURLToPath(new URL(`./packages/${name}.mjs`, import.meta.url));
 const { SHA256 } = TPM_ALG;
@@ -61,12 +61,10 @@ describe('property providers of packages', () => {
       { names: ['digest', 'mine', 'log'] },
       { packages: new Map([['mine', { provider: again, options: {} }]]) },
     );
-    const next = new PcrMatrix(24, BANKS, moved.begin(), moved.presented, moved.failed);
-    next.restore(matrix.save(), () => true);
-    next.resumeProviders(moved.resume(matrix.saveProviders()), () => true);
+    const next = goingOn(savedOf(matrix, providers), moved);
     await next.extend(measured(4, 'z'));
     assert.deepEqual(vector(next, 4), hash(SHA256, expected, digestOf(SHA256, '13')));
-    const log = exportLog(moved.log?.log ?? assert.fail());
+    const log = exportLog(setOf(moved).log ?? assert.fail());
     for (const name of next.providerNames) assert.deepEqual(foldLog(log, name, SHA256, 4), vector(next, 4, name));
     assert.deepEqual([...providers.failures, ...moved.failures], []);
   });
