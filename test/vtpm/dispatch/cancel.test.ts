@@ -1,6 +1,5 @@
 // Canceling commands: what is canceled is answered at once and has no effect.
 import assert from 'node:assert/strict';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { KeyManagement } from '../../../src/keys/key-management.js';
 import type { CreatedKey, CreateRequest } from '../../../src/keys/engine.js';
 import { SoftwareEngine } from '../../../src/keys/software.js';
@@ -11,17 +10,25 @@ import { codeOf, frame, none, parse } from '../../support/frames.js';
 import { ClientSession, execWithSessions } from '../../support/sessions.js';
 import { asParent, eccTemplate } from '../../support/templates.js';
 import { openTestTpm, type TestTpm } from '../../support/vtpm.js';
+import { settled, waitFor } from '../../support/wait-for.js';
 
-/** An engine that takes as long as a chip. */
+/** An engine that takes as long as the test wants. */
 class SlowEngine extends SoftwareEngine {
+  begun = 0;
   created = 0;
+  release: () => void = () => undefined;
+  private open: Promise<void> = Promise.resolve();
 
-  constructor(private readonly milliseconds: number) {
-    super();
+  /** Creates nothing until {@link release} is called. */
+  stall(): void {
+    this.open = new Promise((resolve) => {
+      this.release = resolve;
+    });
   }
 
   override async create(request: CreateRequest): ReturnType<SoftwareEngine['create']> {
-    await sleep(this.milliseconds);
+    this.begun++;
+    await this.open;
     this.created++;
     return super.create(request);
   }
@@ -42,7 +49,8 @@ describe('a canceled command', () => {
   let engine: SlowEngine;
   let test: TestTpm;
   beforeEach(async () => {
-    engine = new SlowEngine(150);
+    engine = new SlowEngine();
+    engine.stall();
     const keys = new KeyManagement({ hardware: engine, software: new SoftwareEngine(), blobKey: Buffer.alloc(32, 1) });
     test = await openTestTpm({ keys });
   });
@@ -50,22 +58,22 @@ describe('a canceled command', () => {
     assert.deepEqual(test.failures, []);
   });
 
-  /** Cancels after a moment and tells how long the answer took from then on. */
-  const canceled = async (answer: Promise<Buffer>): Promise<{ code: number; milliseconds: number }> => {
-    await sleep(30);
-    const began = performance.now();
+  /** Cancels once the engine works, and gives what is answered while it still does. */
+  const canceled = async (answer: Promise<Buffer>): Promise<number> => {
+    await waitFor(() => engine.begun === 1);
     test.tpm.cancel();
-    return { code: codeOf(await answer), milliseconds: performance.now() - began };
+    const code = codeOf(await answer);
+    assert.equal(engine.created, 0);
+    return code;
   };
 
   it('is answered at once while the key engine works, and leaves no object', async () => {
     const handles = await test.execute(transient);
-    const { code, milliseconds } = await canceled(test.execute(frame(CreatePrimary, primary)));
-    assert.equal(code, TPM_RC.CANCELED);
-    assert.ok(milliseconds < 50, `${milliseconds.toString()} ms`);
+    assert.equal(await canceled(test.execute(frame(CreatePrimary, primary))), TPM_RC.CANCELED);
     assert.deepEqual(await test.execute(transient), handles);
-    await sleep(200);
-    assert.equal(engine.created, 1);
+    engine.release();
+    await waitFor(() => engine.created === 1);
+    await settled();
     assert.deepEqual(await test.execute(transient), handles);
     // The key was not remembered: the same template makes another.
     assert.equal(codeOf(await test.execute(frame(CreatePrimary, primary))), TPM_RC.SUCCESS);
@@ -74,16 +82,15 @@ describe('a canceled command', () => {
 
   it('does not keep the next command waiting', async () => {
     await canceled(test.execute(frame(CreatePrimary, primary)));
-    const began = performance.now();
     assert.equal(codeOf(await test.execute(extend)), TPM_RC.SUCCESS);
-    assert.ok(performance.now() - began < 50);
+    assert.equal(engine.created, 0);
   });
 
   it('is not executed if it waited', async () => {
     const before = await test.execute(read);
     const first = test.execute(frame(CreatePrimary, primary));
     const second = test.execute(extend);
-    assert.equal((await canceled(second)).code, TPM_RC.CANCELED);
+    assert.equal(await canceled(second), TPM_RC.CANCELED);
     assert.equal(codeOf(await first), TPM_RC.CANCELED);
     assert.deepEqual(await test.execute(read), before);
   });
@@ -93,14 +100,16 @@ describe('a canceled command', () => {
     const use = { session, attributes: TPMA_SESSION.continueSession };
     const { nonceTPM } = session;
     const answer = execWithSessions(test.execute, CreatePrimary, primary, [use]);
-    await sleep(30);
+    await waitFor(() => engine.begun === 1);
     test.tpm.cancel();
     assert.equal((await answer).code, TPM_RC.CANCELED);
     assert.equal(session.nonceTPM, nonceTPM);
+    engine.release();
     assert.equal((await execWithSessions(test.execute, CreatePrimary, primary, [use])).code, TPM_RC.SUCCESS);
   });
 
   it('may be over: canceling when nothing runs does nothing to the next command', async () => {
+    engine.release();
     test.tpm.cancel();
     const made = parse(CreatePrimary, await test.execute(frame(CreatePrimary, primary)));
     assert.equal(made.code, TPM_RC.SUCCESS);
@@ -123,7 +132,9 @@ describe('a canceled command', () => {
     };
     await canceled(test.execute(frame(CreatePrimary, primary)));
     assert.equal(disposed, 0);
-    await sleep(200);
+    engine.release();
+    await waitFor(() => disposed === 1);
+    await settled();
     assert.equal(disposed, 1);
   });
 });
