@@ -9,6 +9,8 @@ export type RejectionReason =
   | 'wrong_nonce'
   /** The quote is of another provider's vector than is asked for. */
   | 'other_vector'
+  /** The quote does not say whose vector it is of, and that matters. */
+  | 'vector_not_named'
   | 'pcrs_not_covered'
   /** The log does not lead to the values that were quoted: it was changed, or is of another time. */
   | 'log_mismatch'

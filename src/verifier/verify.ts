@@ -10,6 +10,9 @@ import { beginsAtReset, replay } from './replay.js';
 import { EvidenceStatements, type VerifierTrust } from './statements.js';
 import { VerificationError } from './verification-error.js';
 
+/** Providers in whose vectors everything stands for itself, so that a guest gains nothing by claiming one of them. */
+const PLAIN_PROVIDERS: ReadonlySet<string> = new Set(['digest', 'log']);
+
 /** A property that must be shown: anywhere or by a PCR, with any value or a certain one. */
 export interface RequiredProperty {
   readonly pcr?: number | undefined;
@@ -34,6 +37,11 @@ export interface Attestation extends VerifierTrust {
   readonly provider?: string | undefined;
   /** Refuse a quote that does not say itself which provider's vector it is of. */
   readonly mustNameProvider?: boolean | undefined;
+  /**
+   * Believe evidence about whose vector such a quote is of: of the guest whose key this is, it is known that its policy attests by
+   * that vector. Without it only vectors count in which everything stands for itself.
+   */
+  readonly trustGuestPolicy?: boolean | undefined;
   readonly required: readonly RequiredProperty[];
 }
 
@@ -147,9 +155,16 @@ function requireNamed(quote: Quote, { pcrs }: Evidence, nonce: Buffer): void {
 function requireVector(
   vectors: readonly { readonly pcr: number; readonly provider: string }[],
   bound: boolean,
-  { provider, mustNameProvider }: Attestation,
+  { provider, mustNameProvider, trustGuestPolicy }: Attestation,
 ): void {
   if (mustNameProvider === true && !bound) throw new VerificationError('other_vector', 'the quote does not say whose vector it is of');
+  const claimed = vectors.find((one) => !PLAIN_PROVIDERS.has(one.provider));
+  if (!bound && claimed !== undefined && trustGuestPolicy !== true) {
+    throw new VerificationError(
+      'vector_not_named',
+      `the quote does not say that PCR ${claimed.pcr.toString()} is of the vector of ${claimed.provider}, which any guest could claim`,
+    );
+  }
   const other = vectors.find((one) => provider !== undefined && one.provider !== provider);
   if (other === undefined) return;
   throw new VerificationError(

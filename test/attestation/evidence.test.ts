@@ -25,6 +25,14 @@ const AK =
 const PCRselect: TPML_PCR_SELECTION = [{ hash: SHA256, pcrSelect: Buffer.from([0x10, 0, 0]) }];
 const inScheme = { scheme: TPM_ALG.NULL, details: null } as const;
 
+const creation = { inSensitive: { userAuth: none, data: none }, outsideInfo: none, creationPCR: [] };
+
+function inPublicOf() {
+  const template = eccTemplate(TPM_ECC_CURVE.NIST_P256);
+  const scheme = { scheme: TPM_ALG.ECDSA, details: { hashAlg: SHA256 } } as const;
+  return { ...template, objectAttributes: AK | TPMA_OBJECT.sign, parameters: { ...template.parameters, scheme } };
+}
+
 describe('evidence', () => {
   let catalog: Catalog;
   let providers: GuestProviders;
@@ -39,11 +47,8 @@ describe('evidence', () => {
     ]);
     providers = providersOf(catalog, { presented: () => 'certified' });
     guest = await openTestTpm({ properties: providers });
-    const template = eccTemplate(TPM_ECC_CURVE.NIST_P256);
-    const scheme = { scheme: TPM_ALG.ECDSA, details: { hashAlg: SHA256 } } as const;
-    const inPublic = { ...template, objectAttributes: AK | TPMA_OBJECT.sign, parameters: { ...template.parameters, scheme } };
-    const creation = { inSensitive: { userAuth: none, data: none }, outsideInfo: none, creationPCR: [] };
-    const made = await run(guest.execute, CreatePrimary, { primaryHandle: TPM_RH.ENDORSEMENT, inPublic, ...creation });
+    const primary = { primaryHandle: TPM_RH.ENDORSEMENT, inPublic: inPublicOf() };
+    const made = await run(guest.execute, CreatePrimary, { ...primary, ...creation });
     signHandle = made.objectHandle;
     publicArea = encode(sized(TPMT_PUBLIC), made.outPublic);
     for (const text of ['kernel a', 'kernel b']) {
@@ -77,7 +82,8 @@ describe('evidence', () => {
         ? await run(guest.execute, Quote, request)
         : await run(guest.execute, Vendor_Quote, { ...request, provider: Buffer.from(provider) });
     const tpm = { quote: Buffer.from(quoted), signature: encode(TPMT_SIGNATURE_PLUS, signature), key: publicArea, nonce };
-    const verifier = { roots: [{ key: issuer, allowed: ['*'] }], revocations: [], time: Date.now(), required: [] };
+    const trusted = { roots: [{ key: issuer, allowed: ['*'] }], revocations: [], trustGuestPolicy: provider === undefined };
+    const verifier = { ...trusted, time: Date.now(), required: [] };
     return { ...tpm, evidence: evidenceOf(provider ?? 'certified'), ...verifier, ...changes };
   }
 
@@ -111,6 +117,36 @@ describe('evidence', () => {
     assert.equal(await reasonOf({ ...certified, evidence: evidenceOf('digest') }), 'other_vector');
     const claimed = digest.evidence.replaceAll('"provider":"digest"', '"provider":"certified"');
     assert.equal(await reasonOf({ ...digest, evidence: claimed }), 'other_vector');
+  });
+
+  it('is not believed to be of a vector that the quote does not name, unless the policy of the guest is known', async () => {
+    const forger = providersOf(catalog, { names: ['digest', 'log'] });
+    const other = await openTestTpm({ properties: forger });
+    const primary = { primaryHandle: TPM_RH.ENDORSEMENT, inPublic: inPublicOf() };
+    const made = await run(other.execute, CreatePrimary, { ...primary, ...creation });
+    const set = (setOf(providers).provider('certified') as CertifiedProvider).properties(SHA256, digestOf(SHA256, 'kernel a'));
+    await run(other.execute, PCR_Extend, {
+      pcrHandle: 4,
+      digests: [{ hashAlg: SHA256, digest: set?.digest(SHA256) ?? assert.fail() }],
+    });
+    const request = { signHandle: made.objectHandle, qualifyingData: nonce, inScheme, PCRselect };
+    const { quoted, signature } = await run(other.execute, Quote, request);
+    const honest = JSON.parse(evidenceOf('certified')) as { entries: { pcr: number }[] };
+    const [first] = honest.entries.filter(({ pcr }) => pcr === 4);
+    const forged = { ...honest, entries: [first] };
+    const given: Attestation = {
+      ...(await attested()),
+      quote: Buffer.from(quoted),
+      signature: encode(TPMT_SIGNATURE_PLUS, signature),
+      key: encode(sized(TPMT_PUBLIC), made.outPublic),
+      evidence: JSON.stringify(forged),
+      pcrs: [4],
+    };
+    assert.equal(await reasonOf({ ...given, trustGuestPolicy: true }), 'accepted', 'what is forged is good in itself');
+    for (const changes of [{ trustGuestPolicy: false }, { trustGuestPolicy: undefined }]) {
+      assert.equal(await reasonOf({ ...given, ...changes }), 'vector_not_named');
+    }
+    assert.equal(await reasonOf({ ...given, mustNameProvider: true }), 'other_vector');
   });
 
   it('a guest that extends the digest of a property set itself does not pass for one that has it', async () => {

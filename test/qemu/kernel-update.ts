@@ -127,7 +127,17 @@ export class KernelUpdate {
     await this.tpmux('evidence', guest, '--out', file('evidence'));
     const quoted = ['--quote', file('message'), '--signature', file('signature'), '--ak', this.path('ak.pub'), '--nonce', nonce];
     const trust = `${ISSUER}=${this.path('issuer.pub')}#os.*,machine.*,tpm.*`;
-    const options = [...quoted, '--evidence', file('evidence'), '--trust', trust, '--require', '4:os.level=3', ...extra];
+    const options = [
+      ...quoted,
+      '--evidence',
+      file('evidence'),
+      '--trust',
+      trust,
+      '--trust-guest-policy',
+      '--require',
+      '4:os.level=3',
+      ...extra,
+    ];
     return { ...(await this.appraise(options)), evidence: file('evidence'), options };
   }
 

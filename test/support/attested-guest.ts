@@ -150,6 +150,7 @@ export function attestation(quoted: Quoted, changes: Partial<Attestation> = {}):
     revocations: [],
     time: Date.now(),
     required: [],
+    trustGuestPolicy: true,
     ...changes,
   };
 }

@@ -319,7 +319,11 @@ describe('remote verifier', function () {
       ...['quote', 'signature', 'ak', 'evidence'].flatMap((name) => [`--${name}`, bench.at(name)]),
       ...['--nonce', given.toString('hex'), '--trust', `${ISSUER}=${bench.at('issuer')}#os.*,tpm.*`],
     ];
-    const accepted = await tpmux([...args(nonce), '--require', '4:os.level=3']);
+    const unnamed = await tpmux(args(nonce));
+    assert.equal(unnamed.code, 3);
+    assert.match(unnamed.err, /which any guest could claim \(reason: vector_not_named; quote with 'tpmux-guest quote'/);
+    const known = [...args(nonce), '--trust-guest-policy'];
+    const accepted = await tpmux([...known, '--require', '4:os.level=3']);
     assert.equal(accepted.code, 0, accepted.err);
     assert.match(accepted.out, /^accepted: PCRs 0,4,7 of sha256, vector certified\n/);
     assert.match(accepted.out, /\n +4 +\d+ +os\.level=3 +build@example\.org\n/);
@@ -327,7 +331,7 @@ describe('remote verifier', function () {
     assert.equal(rejected.code, 3);
     assert.match(rejected.err, /^tpmux: verifying the quote : the quote is for another nonce: .* \(reason: wrong_nonce\)\n$/);
     assert.deepEqual({ ...(JSON.parse(rejected.out) as object), why: '' }, { accepted: false, reason: 'wrong_nonce', why: '' });
-    const missing = await tpmux([...args(nonce), '--require', 'os.level=5']);
+    const missing = await tpmux([...known, '--require', 'os.level=5']);
     assert.deepEqual([missing.code, missing.out], [3, '']);
     assert.equal((await tpmux(['verify', '--nonce', 'xy'])).code, 2);
   });

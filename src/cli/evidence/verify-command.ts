@@ -21,6 +21,7 @@ interface VerifyOptions {
   readonly pcrs?: readonly number[];
   readonly provider?: string;
   readonly named?: boolean;
+  readonly trustGuestPolicy?: boolean;
   readonly require?: readonly RequiredProperty[];
   readonly json?: boolean;
 }
@@ -31,7 +32,7 @@ it may state (default all). --require takes [PCR:]NAME[=VALUE].
 
 Examples:
   tpmux verify --quote quote.msg --signature quote.sig --ak ak.pub --nonce 0011... --evidence web1.evidence \\
-    --trust 'build@example.org=build.pem#os.*,tpm.*' --revoked build-revoked.json --require os.level=3
+    --trust 'build@example.org=build.pem#os.*,tpm.*' --revoked build-revoked.json --named --require os.level=3
 `;
 
 /** Adds `verify`. */
@@ -50,6 +51,7 @@ export function addVerifyCommand(program: Command): void {
     .option('--pcrs <list>', 'PCRs that are appraised, e.g. 0-7,14 (default: all that were quoted)', pcrsOption)
     .option('--provider <name>', 'the provider whose vector it must be')
     .option('--named', 'accept only a quote that says itself whose vector it is of (tpmux-guest quote)')
+    .option('--trust-guest-policy', "believe whose vector a plain quote is of: the guest's policy is known to attest by it")
     .option('--require <property...>', 'a property that must be shown', requireOption)
     .option('--json', 'print one JSON document, also when it is refused')
     .option('--debug', 'print a stack trace with an error')
@@ -62,18 +64,24 @@ export function addVerifyCommand(program: Command): void {
       } catch (error) {
         if (!(error instanceof VerificationError)) throw error;
         if (options.json === true) standardOutput.json({ accepted: false, reason: error.reason, why: error.message });
-        throw new Failure(
-          { code: error.reason, what: 'verifying the quote', why: error.message, hint: `reason: ${error.reason}`, exit: EXIT.refused },
-          { cause: error },
-        );
+        throw refused(error);
       }
       if (options.json === true) standardOutput.json({ accepted: true, ...verification });
       else print(verification, options);
     });
 }
 
+const UNNAMED =
+  "quote with 'tpmux-guest quote', or give --trust-guest-policy if you know from the host that this guest's policy attests by that vector";
+
+function refused(error: VerificationError): Failure {
+  const hint = `reason: ${error.reason}${error.reason === 'vector_not_named' ? `; ${UNNAMED}` : ''}`;
+  return new Failure({ code: error.reason, what: 'verifying the quote', why: error.message, hint, exit: EXIT.refused }, { cause: error });
+}
+
 async function attestationOf(options: VerifyOptions): Promise<Attestation> {
-  const { quote, signature, ak, nonce, evidence, trust, revoked = [], at = new Date(), pcrs, provider, named, require = [] } = options;
+  const { quote, signature, ak, nonce, evidence, trust, revoked = [], at = new Date(), require = [] } = options;
+  const { pcrs, provider, named, trustGuestPolicy } = options;
   return {
     quote: await readBytes(quote),
     signature: await readBytes(signature),
@@ -86,6 +94,7 @@ async function attestationOf(options: VerifyOptions): Promise<Attestation> {
     pcrs,
     provider,
     mustNameProvider: named,
+    trustGuestPolicy,
     required: require,
   };
 }
