@@ -18,7 +18,7 @@ export interface KnownProperties {
 }
 
 /** What others may see. */
-export interface Revealed {
+interface Revealed {
   /** Whether a property may be shown. */
   property(name: string): boolean;
   /** Whether digests of what was measured may be shown. */

@@ -9,8 +9,8 @@ import { className } from './names.js';
 import { parseSettings, settingsFailure, type SettingsFile } from './settings-file.js';
 import { propertySection, type PropertySection } from './property-section.js';
 
-export const DEFAULT_CONFIG_FILE = '/etc/tpmux/tpmux.yaml';
-export const DEFAULTS = {
+const DEFAULT_CONFIG_FILE = '/etc/tpmux/tpmux.yaml';
+const DEFAULTS = {
   tcti: 'device:/dev/tpm0',
   stateDir: '/var/lib/tpmux',
   runDir: '/run/tpmux',
@@ -77,8 +77,7 @@ const configFile = v.strictObject({
 type ConfigFile = v.InferOutput<typeof configFile>;
 
 /** `hardware.seal-to`: these PCRs of the host, or what the holder of the key in this file signs. */
-export type SealToSetting =
-  { readonly bank: (typeof PCR_BANKS)[number]; readonly pcrs: readonly number[] } | { readonly authority: string };
+type SealToSetting = { readonly bank: (typeof PCR_BANKS)[number]; readonly pcrs: readonly number[] } | { readonly authority: string };
 
 /** All settings of a daemon. Times are in milliseconds. */
 export interface Config extends LogOptions {

@@ -20,12 +20,12 @@ export interface RsaKey {
 }
 
 /** The exponent that `TPMS_RSA_PARMS.exponent` stands for: zero is 65537. */
-export function publicExponent(exponent: number): number {
+function publicExponent(exponent: number): number {
   return exponent === 0 ? DEFAULT_EXPONENT : exponent;
 }
 
 /** `TPM_RC_KEY_SIZE` if software keys have not this size, `TPM_RC_RANGE` if the exponent is less than 65537 or no prime. */
-export function checkRsaParameters(keyBits: number, exponent: number): void {
+function checkRsaParameters(keyBits: number, exponent: number): void {
   if (!SOFTWARE_RSA_BITS.includes(keyBits)) throw new TpmError(TPM_RC.KEY_SIZE);
   const e = publicExponent(exponent);
   if (e < DEFAULT_EXPONENT || (e !== DEFAULT_EXPONENT && !checkPrimeSync(BigInt(e)))) throw new TpmError(TPM_RC.RANGE);

@@ -7,25 +7,23 @@ import { EXIT, Failure, reasonOf, systemCode } from '../failure.js';
 import { SerialQueue } from '../serial-queue.js';
 
 /** What the log is about. */
-export const AUDIT_EVENTS = [
-  'log-begun',
-  'log-repaired',
-  'guest-created',
-  'guest-removed',
-  'guest-refused',
-  'guest-exported',
-  'guest-imported',
-  'guest-repaired',
-  'guest-reset',
-  'policy-changed',
-  'provider-failed',
-  'host-resealed',
-  'rollback-allowed',
-  'rollback-refused',
-  'migration-out',
-  'migration-in',
-] as const;
-export type AuditEvent = (typeof AUDIT_EVENTS)[number];
+type AuditEvent =
+  | 'log-begun'
+  | 'log-repaired'
+  | 'guest-created'
+  | 'guest-removed'
+  | 'guest-refused'
+  | 'guest-exported'
+  | 'guest-imported'
+  | 'guest-repaired'
+  | 'guest-reset'
+  | 'policy-changed'
+  | 'provider-failed'
+  | 'host-resealed'
+  | 'rollback-allowed'
+  | 'rollback-refused'
+  | 'migration-out'
+  | 'migration-in';
 
 /** What a caller says of something that happened. */
 export interface AuditNote {

@@ -5,7 +5,7 @@ import { currentPolicy, pcrPolicyDigest, policyToSign, type PcrChoice } from '..
 import { digestSize } from '../tpm/hash.js';
 
 /** A policy over PCRs, for an authority to sign. */
-export interface PolicyDigest {
+interface PolicyDigest {
   /** Digest of `PolicyPCR`; hexadecimal. */
   readonly policy: string;
   /** What is signed with SHA-256; hexadecimal. */

@@ -7,7 +7,7 @@ import { formatPcrList } from './pcr-list.js';
 /**
  * When a change counts: `now`; from the guest's next `reset` on; `never`, because a guest that exists cannot be changed so.
  */
-export type ChangeEffect = 'now' | 'reset' | 'never';
+type ChangeEffect = 'now' | 'reset' | 'never';
 
 /** One difference; values are those of a policy file, undefined where one says nothing. */
 export interface PolicyChange {

@@ -65,7 +65,7 @@ export const KEY_HIERARCHIES = ['owner', 'endorsement', 'platform'] as const;
 export type KeyHierarchy = (typeof KEY_HIERARCHIES)[number];
 export const KEY_TYPES = ['rsa', 'ecc', 'keyedhash', 'symcipher'] as const;
 export type KeyType = (typeof KEY_TYPES)[number];
-export const ENGINES = ['hardware', 'software'] as const;
+const ENGINES = ['hardware', 'software'] as const;
 export type EngineName = (typeof ENGINES)[number];
 
 const engine = v.optional(oneOf(ENGINES));

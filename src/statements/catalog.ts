@@ -21,7 +21,7 @@ import {
 import type { Trust } from './trust.js';
 
 /** Digests that statements may be about, all together, unless told otherwise. */
-export const DEFAULT_MAX_DIGESTS = 1_000_000;
+const DEFAULT_MAX_DIGESTS = 1_000_000;
 /** Statements that are listed without a pause. */
 const LIST_BATCH = 4;
 const MAX_PROBLEMS = 100;

@@ -45,7 +45,7 @@ export function eventTypeName(type: number): string {
 }
 
 /** Bytes of a log, and events in it, at most. */
-export const MAX_EVENT_LOG = 16 * 1024 * 1024;
+const MAX_EVENT_LOG = 16 * 1024 * 1024;
 const MAX_EVENTS = 100_000;
 const MAX_EVENT_DATA = 4 * 1024 * 1024;
 const MAX_PCR = 23;

@@ -8,7 +8,7 @@ import { issuerName } from '../config/names.js';
 import { digestSet, jsonOf, type DigestSet } from './statement.js';
 
 /** `payloadType` of the envelope. */
-export const REVOCATION_PAYLOAD_TYPE = 'application/vnd.tpmux.revocations+json';
+const REVOCATION_PAYLOAD_TYPE = 'application/vnd.tpmux.revocations+json';
 /** Revocations in one list at most; the envelope's size bounds them too. */
 const MAX_REVOCATIONS = 4096;
 

@@ -18,7 +18,7 @@ const MAX_RSA_BITS = 8192;
 const P256_SIGNATURE_SIZE = 64;
 
 /** How signatures of a key are made. */
-export type KeyKind = 'ed25519' | 'ecdsa-p256' | 'rsa';
+type KeyKind = 'ed25519' | 'ecdsa-p256' | 'rsa';
 
 /** A public key of an issuer. */
 export interface VerificationKey {

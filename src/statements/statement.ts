@@ -12,10 +12,10 @@ import type { Properties } from './properties.js';
 import type { SigningKey } from './signing-keys.js';
 
 /** `payloadType` of the envelope. */
-export const STATEMENT_PAYLOAD_TYPE = 'application/vnd.in-toto+json';
-export const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
+const STATEMENT_PAYLOAD_TYPE = 'application/vnd.in-toto+json';
+const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
 /** `predicateType` of a property statement. */
-export const PROPERTY_PREDICATE_TYPE = 'urn:tpmux:predicate:properties:v1';
+const PROPERTY_PREDICATE_TYPE = 'urn:tpmux:predicate:properties:v1';
 
 /** Subjects of one statement at most. */
 export const MAX_SUBJECTS = 1024;
@@ -42,13 +42,12 @@ const timestamp = v.pipe(
   v.check((text) => !Number.isNaN(Date.parse(text)), 'Expected a time that exists'),
 );
 
+/** The predicate of a property statement. */
 const predicate = v.strictObject({
   issuer: issuerName,
   properties,
   validity: v.strictObject({ notBefore: timestamp, notAfter: timestamp }),
 });
-/** The predicate of a property statement. */
-export type PropertyPredicate = v.InferOutput<typeof predicate>;
 
 const subjectSchema = v.strictObject({ name: v.optional(v.pipe(v.string(), v.maxLength(512)), ''), digest: digestSet });
 const hiddenSubject = v.strictObject({ name: v.literal(''), digest: hiddenDigest });

@@ -9,7 +9,7 @@ import { HostStore } from './host-store.js';
 import { StoreError } from './store-error.js';
 
 /** Version of the database's layout. A store of a newer version is refused. */
-export const STORE_VERSION = 1;
+const STORE_VERSION = 1;
 /** Name of the database below the store's directory. */
 export const STORE_FILE = 'store.db';
 

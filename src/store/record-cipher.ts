@@ -10,7 +10,7 @@ const SEQUENCE_OFFSET = 1;
 const NONCE_OFFSET = SEQUENCE_OFFSET + 8;
 const BODY_OFFSET = NONCE_OFFSET + NONCE_SIZE;
 /** Bytes that sealing adds. */
-export const SEALED_OVERHEAD = BODY_OFFSET + TAG_SIZE;
+const SEALED_OVERHEAD = BODY_OFFSET + TAG_SIZE;
 
 /** Size of {@link RecordCipher.fingerprint}, in bytes. */
 export const FINGERPRINT_SIZE = 32;

@@ -15,10 +15,10 @@ export type Transceive = (frame: Buffer) => Promise<Buffer>;
 export type Values = Readonly<Record<string, unknown>>;
 
 /** The authorizations of a command. They may encrypt the first of its encoded parameters in place. */
-export type Authorize = (handles: readonly number[], parameters: Buffer) => readonly TPMS_AUTH_COMMAND[];
+type Authorize = (handles: readonly number[], parameters: Buffer) => readonly TPMS_AUTH_COMMAND[];
 
 /** Checks the authorizations of a response. It may decrypt the first of its parameters in place; throws if they are not right. */
-export type AcceptResponse = (authorizations: readonly TPMS_AUTH_RESPONSE[], parameters: Buffer) => void;
+type AcceptResponse = (authorizations: readonly TPMS_AUTH_RESPONSE[], parameters: Buffer) => void;
 
 /** A password authorization (Part 1, 19.4); in clear on its way. */
 export function password(auth: Buffer = EMPTY): TPMS_AUTH_COMMAND {
@@ -36,7 +36,7 @@ export function handlesOf(of: Command, values: Values): number[] {
 }
 
 /** The frame of a command. The encoded parameters are zeroized: only the frame holds them. */
-export function requestFrame(of: Command, values: Values, authorize: Authorize): Buffer {
+function requestFrame(of: Command, values: Values, authorize: Authorize): Buffer {
   const handles = handlesOf(of, values);
   const parameters = encodeParameters(of.inList, values);
   try {
@@ -52,7 +52,7 @@ export function requestFrame(of: Command, values: Values, authorize: Authorize):
  * @param sessions authorizations that the command had, and so the response must have
  * @throws {ResponseForged} if the frame does not have the form of a response to this command
  */
-export function readResponse<C extends AnyCommand>(of: C, frame: Buffer, sessions: number, accept?: AcceptResponse): Response<C> {
+function readResponse<C extends AnyCommand>(of: C, frame: Buffer, sessions: number, accept?: AcceptResponse): Response<C> {
   const { handle, parameters, authorizations } = decodeResponse(of.name, frame, of.outHandleName !== undefined, sessions);
   accept?.(authorizations, parameters);
   return namedResponse(of, handle, parameters);

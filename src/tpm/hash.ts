@@ -49,12 +49,12 @@ export function hashOid(alg: number): Buffer {
 }
 
 /** A hash to be fed piece by piece. `TPM_RC_HASH` if `alg` is not served. */
-export function startHash(alg: number): Hash {
+function startHash(alg: number): Hash {
   return createHash(hashName(alg));
 }
 
 /** An HMAC to be fed piece by piece. `TPM_RC_HASH` if `alg` is not served. */
-export function startHmac(alg: number, key: Uint8Array): ReturnType<typeof createHmac> {
+function startHmac(alg: number, key: Uint8Array): ReturnType<typeof createHmac> {
   return createHmac(hashName(alg), key);
 }
 

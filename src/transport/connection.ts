@@ -6,7 +6,7 @@ import type { Channel } from './channel.js';
 import type { GuestLink } from './guest-link.js';
 
 /** What came of one piece of input. */
-export interface Step<Request> {
+interface Step<Request> {
   readonly requests: readonly Request[];
   /** The peer owes the rest of a request. */
   readonly partial: boolean;

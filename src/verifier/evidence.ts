@@ -8,7 +8,7 @@ import { VerificationError } from './verification-error.js';
 /** `type` of the document; the number is its version. */
 export const EVIDENCE_TYPE = 'urn:tpmux:evidence:v1';
 /** Characters of a document at most. */
-export const MAX_EVIDENCE = 64 << 20;
+const MAX_EVIDENCE = 64 << 20;
 /** Characters of what is said about a place; it may repeat what stands there. */
 const MAX_MESSAGE = 200;
 const MAX_PCRS = 32;

@@ -13,7 +13,7 @@ export interface Difference {
 }
 
 /** What a rule may look at besides the two values. */
-export interface Context {
+interface Context {
   readonly step: CommandStep;
 }
 

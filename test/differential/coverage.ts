@@ -26,7 +26,7 @@ const ciphers = new Map<number, string>([
 const crypts = ['decrypt', 'encrypt'] as const;
 
 /** Every kind of use of a session that a long run has with success. */
-export const sessionKinds: readonly string[] = [
+const sessionKinds: readonly string[] = [
   'password',
   ...['plain', 'bound', 'salted', 'bound and salted'].flatMap((kind) => [`HMAC, ${kind}`, `policy, ${kind}`]),
   'HMAC of the bound entity',

@@ -25,7 +25,7 @@ const list = (entries: readonly Pick<Explanation, 'name' | 'reason'>[]): string 
 const byCause = (cause: Explanation['cause']): Explanation[] => explanations.filter((explanation) => explanation.cause === cause);
 
 /** The list, between its two comments. */
-export function renderExplained(): string {
+function renderExplained(): string {
   return `${BEGIN}
 Because the chip is shared, or because of what tpmux has and libtpms 0.9.2 has not:
 

@@ -1,13 +1,11 @@
 // Makes steps: chooses what to do by chance, within what the model says is possible, or nearly.
-import { HASH_ALGORITHMS, type HashAlgorithm, TPM_ALG, TPM_RH, TPM_ST, TPMA_SESSION } from '../../src/tpm/constants/index.js';
-import { TPM_RC } from '../../src/tpm/response-code.js';
+import { HASH_ALGORITHMS, type HashAlgorithm, TPM_ALG, TPM_ST, TPMA_SESSION } from '../../src/tpm/constants/index.js';
 import { digestSize } from '../../src/tpm/hash.js';
 import type { TPML_PCR_SELECTION } from '../../src/tpm/structures/index.js';
 import { type AnyCommand, none } from '../support/frames.js';
 import { Choices } from '../support/random-walk.js';
 import { Entity, LoadedObject, Model, type Policy, type SessionModel } from './model.js';
 import type { CommandStep, FrameMutation, Mutation, Step, Use } from './step.js';
-import { handleOf } from './symbols.js';
 
 /** What both TPMs said to a step. */
 export interface Outcome {
@@ -278,9 +276,3 @@ export class StepMaker {
     return policy === undefined ? none : policy.digest;
   }
 }
-
-/** Whether a plan goes on after this code. */
-export const succeeded = (outcome: Outcome): boolean => outcome.code === TPM_RC.SUCCESS;
-/** The handle of nothing. */
-export const NULL_HANDLE = TPM_RH.NULL;
-export { handleOf };

@@ -1,7 +1,7 @@
 // One of the two TPMs: makes its bytes of a step, sends them and takes the response apart.
-import { encodeParameters } from '../../src/tpm/command.js';
+import { type Command, encodeParameters } from '../../src/tpm/command.js';
 import { NV_ReadPublic } from '../../src/tpm/commands/index.js';
-import { HANDLE_RANGE, inRange, TPM_RS, TPM_SE, TPM_ST, TPMA_SESSION } from '../../src/tpm/constants/index.js';
+import { HANDLE_RANGE, inRange, TPM_RS, TPM_SE, TPMA_SESSION } from '../../src/tpm/constants/index.js';
 import { hash } from '../../src/tpm/hash.js';
 import { nameOfHandle } from '../../src/tpm/name.js';
 import { TPM_RC } from '../../src/tpm/response-code.js';
@@ -77,7 +77,7 @@ export class Side {
     if (step.save?.inherit !== undefined) this.symbols.get(step.save.inherit);
     const values = resolve(step.values, this.symbols) as Record<string, unknown>;
     const used = step.uses.map((use) => this.sessionOf(use));
-    const handles = handlesOf(command, values);
+    const handles = handlesOf(command as Command, values);
     const parameters = mutate(Buffer.from(encodeParameters(command.inList, values)), step.mutation);
     for (const session of used) if (session !== undefined) session.nonceCaller = this.nextNonce(session.nonceTPM.length);
     this.crypt('encrypt', step, used, parameters);
@@ -302,6 +302,3 @@ function mutateFrame(request: Buffer, { command, frameMutation }: CommandStep): 
     }
   }
 }
-
-/** A response's tag where sessions were used. */
-export const WITH_SESSIONS = TPM_ST.SESSIONS;

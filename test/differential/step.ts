@@ -64,7 +64,7 @@ export interface CommandStep {
 }
 
 /** Power is cut and comes back, on both. */
-export interface PowerStep {
+interface PowerStep {
   readonly kind: 'power';
 }
 

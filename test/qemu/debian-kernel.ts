@@ -62,12 +62,12 @@ export async function hmacKernel(): Promise<Kernel | string> {
 }
 
 /** A kernel of a package of a suite, under a name of one's own for it below {@link CACHE}. Rejects with {@link NotOffered}. */
-export async function fetchKernel(name: string, suite: string, packageName: string): Promise<Kernel> {
+async function fetchKernel(name: string, suite: string, packageName: string): Promise<Kernel> {
   return (await kept(name)) ?? (await fetch(name, suite, () => Promise.resolve(packageName)));
 }
 
 /** The archive does not have the suite or the package. */
-export class NotOffered extends Error {}
+class NotOffered extends Error {}
 
 async function newest(suite: DebianSuite): Promise<string> {
   return (await suite.dependency(META_PACKAGE, /^linux-image-/)) ?? META_PACKAGE;

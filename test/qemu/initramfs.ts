@@ -92,7 +92,7 @@ export async function placeProgram(root: string, program: string, loaded: readon
 }
 
 /** Puts a file where it is on this host. */
-export async function place(root: string, file: string): Promise<void> {
+async function place(root: string, file: string): Promise<void> {
   const target = join(root, file);
   await mkdir(dirname(target), { recursive: true });
   await copyFile(await realpath(file), target);

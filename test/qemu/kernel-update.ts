@@ -218,7 +218,7 @@ export interface Attested {
 }
 
 /** A file of the machine. */
-export async function copyOut(machine: Machine, file: string): Promise<Buffer> {
+async function copyOut(machine: Machine, file: string): Promise<Buffer> {
   return Buffer.from((await machine.run(`od -An -v -tx1 ${file}`)).replaceAll(/\s/g, ''), 'hex');
 }
 
@@ -253,7 +253,7 @@ export async function makeAk(machine: Machine): Promise<Buffer> {
 }
 
 /** A quote of PCRs 4 and 7 as any program makes it. */
-export async function quote(machine: Machine, nonce: string): Promise<{ message: Buffer; signature: Buffer }> {
+async function quote(machine: Machine, nonce: string): Promise<{ message: Buffer; signature: Buffer }> {
   await machine.run(`tpm2 quote -Q -c ${AK} -l ${PCRS} -q ${nonce} -m message -s signature`);
   return { message: await copyOut(machine, 'message'), signature: await copyOut(machine, 'signature') };
 }

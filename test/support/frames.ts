@@ -9,7 +9,6 @@ import type { TPMS_AUTH_COMMAND, TPMS_AUTH_RESPONSE } from '../../src/tpm/struct
 
 export type { AnyCommand } from '../../src/tpm/command.js';
 export { emptyPasswords, handlesOf, namedResponse as decodeOut } from '../../src/tpm/client.js';
-export type { Values } from '../../src/tpm/client.js';
 
 /** An empty buffer. */
 export const none = Buffer.alloc(0);

@@ -19,7 +19,7 @@ import type { HostStore } from '../../src/store/host-store.js';
 import { LockedStore } from '../../src/store/locked-store.js';
 
 /** What answers hold: each its part of this. */
-export interface AnswerBody extends GuestView {
+interface AnswerBody extends GuestView {
   readonly guests: readonly GuestView[];
   readonly banks: Readonly<Record<string, readonly string[]>>;
   readonly commands: readonly CommandCounter[];

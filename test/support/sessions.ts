@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { encapsulate } from '../../src/crypto/secrets.js';
 import { encodeParameters, type Request, type Response } from '../../src/tpm/command.js';
 import { FlushContext, StartAuthSession } from '../../src/tpm/commands/index.js';
-import { HANDLE_RANGE, inRange, TPM_ALG, TPM_RH, TPM_RS, TPM_SE, TPMA_SESSION } from '../../src/tpm/constants/index.js';
+import { HANDLE_RANGE, inRange, TPM_ALG, TPM_RH, TPM_SE, TPMA_SESSION } from '../../src/tpm/constants/index.js';
 import { digestSize } from '../../src/tpm/hash.js';
 import { nameOfHandle } from '../../src/tpm/name.js';
 import { describeResponseCode, TPM_RC } from '../../src/tpm/response-code.js';
@@ -231,5 +231,3 @@ function checkAnswer(
 
 /** A password as a use, for commands where another session is beside it. */
 export const passwordUse = (auth: Buffer | string = none): SessionUse => ({ auth });
-/** The handle that password authorizations have. */
-export const PASSWORD_HANDLE = TPM_RS.PW;

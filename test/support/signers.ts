@@ -46,7 +46,7 @@ export function eccSigner(): Signer {
   };
 }
 
-export function hmacSigner(): Signer {
+function hmacSigner(): Signer {
   const [key, seedValue] = [randomBytes(32), randomBytes(32)];
   const publicArea: TPMT_PUBLIC = {
     ...hmacTemplate(),

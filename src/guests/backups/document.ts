@@ -12,7 +12,7 @@ import type { StoredGuest } from '../../store/host-store.js';
 
 const FORMAT = 'tpmux guest backup';
 /** Version of the format; a newer one is refused. */
-export const BACKUP_VERSION = 1;
+const BACKUP_VERSION = 1;
 const SALT_SIZE = 32;
 const TAG_SIZE = 16;
 const IV = Buffer.alloc(12);

@@ -5,7 +5,7 @@ import type { LogEntry, MeasurementLog, PcrHistory } from './measurement-log.js'
 import { FIXED_VALUES, fixedValue } from '../../statements/fixed-value.js';
 
 /** Values in hexadecimal by provider, then by bank, e.g. `sha256`. */
-export type ExportedValues = Readonly<Record<string, Readonly<Record<string, string>>>>;
+type ExportedValues = Readonly<Record<string, Readonly<Record<string, string>>>>;
 
 /** One entry of the log as JSON. */
 export interface ExportedEntry {

@@ -12,7 +12,7 @@ import type { StatementSnapshot } from '../../statements/statement-index.js';
 import { ProviderSet, type ClosableProvider, type VectorChoice } from './provider-set.js';
 
 /** Where `certified` gets its statements. */
-export interface StatementSource {
+interface StatementSource {
   snapshot(): StatementSnapshot;
   heldSnapshot(id: string): StatementSnapshot | undefined;
 }

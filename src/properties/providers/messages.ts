@@ -28,7 +28,7 @@ export interface ExtendRequest {
 }
 
 /** A guest's provider is not needed any more. */
-export interface ForgetRequest {
+interface ForgetRequest {
   readonly kind: 'forget';
   readonly instance: number;
 }

@@ -8,11 +8,11 @@ import { reasonOf } from '../../failure.js';
 import type { ExtendRequest, PlainMeasurement, ThreadAnswer, ThreadData, ThreadRequest } from './messages.js';
 
 /** Milliseconds that a provider may take for one extend, unless told otherwise. */
-export const DEFAULT_TIME_LIMIT = 50;
+const DEFAULT_TIME_LIMIT = 50;
 /** Milliseconds that a package may take to load. */
 const START_LIMIT = 5_000;
 /** Bytes that a provider's state may have. */
-export const MAX_PROVIDER_STATE = 65_536;
+const MAX_PROVIDER_STATE = 65_536;
 /** Memory of a package's thread, in MiB. */
 const MEMORY_LIMIT = 128;
 
@@ -39,7 +39,7 @@ interface Thread {
 }
 
 /** A provider took too long, or ended its thread: it is not asked again for this guest before its next reset. */
-export class ProviderStopped extends Error {
+class ProviderStopped extends Error {
   override readonly name = 'ProviderStopped';
 }
 

@@ -99,5 +99,5 @@ export interface MatrixView {
 }
 
 /** An ordinary TPM: every digest stands for itself. */
-export const digestProvider: PropertyProvider = { extend: ({ digests }) => digests.map(({ digest }) => digest) };
+const digestProvider: PropertyProvider = { extend: ({ digests }) => digests.map(({ digest }) => digest) };
 export const DIGEST: NamedProvider = { name: 'digest', provider: digestProvider };

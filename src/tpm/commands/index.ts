@@ -53,7 +53,6 @@ export * from './startup.js';
 export * from './symmetric.js';
 export * from './testing.js';
 export * from './vendor.js';
-export * from './physical-presence.js';
 
 const chapters = [
   startup,

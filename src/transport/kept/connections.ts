@@ -11,7 +11,7 @@ export const COMMAND_EXCHANGE: ExchangeSizes = { input: 0x10000, response: 2 * M
 const CONTROL_EXCHANGE: ExchangeSizes = { input: MAX_STATE_BLOB + 0x10000, response: MAX_STATE_BLOB + 0x10000 };
 
 /** What is spoken on a connection: TPM commands, control requests (without and with descriptors beside them), the simulator's ports. */
-export const CONNECTION_KINDS = ['data', 'control', 'fdcontrol', 'mssim', 'platform'] as const;
+const CONNECTION_KINDS = ['data', 'control', 'fdcontrol', 'mssim', 'platform'] as const;
 export type ConnectionKind = (typeof CONNECTION_KINDS)[number];
 
 /** Kinds that control requests are spoken on. */

@@ -91,7 +91,7 @@ function requirePersistent(tpm: Tpm, handle: number, commandCode: number): TpmOb
 }
 
 /** An NV index whose hierarchy is enabled. `TPM_RC_HANDLE` otherwise. */
-export function requireNvIndex(tpm: Tpm, handle: number): NvIndex {
+function requireNvIndex(tpm: Tpm, handle: number): NvIndex {
   const index = tpm.nv.find(handle);
   const { owner, platformNvEnabled } = tpm.hierarchies;
   if (index === undefined) throw new TpmError(TPM_RC.HANDLE);

@@ -4,7 +4,7 @@ import type { Tpm } from '../tpm.js';
 import type { Call } from './call.js';
 
 /** What a handler returns: the response's handle and parameters by name; nothing if the response has none. */
-export type Result<C> = keyof Response<C> extends never ? void : Response<C>;
+type Result<C> = keyof Response<C> extends never ? void : Response<C>;
 
 /**
  * Does what is special to one command. By then handles are resolved, the command is authorized and its parameters decoded.

@@ -123,7 +123,7 @@ function checkParentSymmetric(parent: TpmObject | undefined, publicArea: TPMT_PU
 }
 
 /** The symmetric algorithm of a storage key or cipher key; undefined for a keyedhash object, which has none. */
-export function symmetricOf(publicArea: TPMT_PUBLIC): TPMT_SYM_DEF_OBJECT_PLUS | undefined {
+function symmetricOf(publicArea: TPMT_PUBLIC): TPMT_SYM_DEF_OBJECT_PLUS | undefined {
   switch (publicArea.type) {
     case TPM_ALG.KEYEDHASH:
       return undefined;

@@ -16,7 +16,6 @@ const RECORD_KEY = 'clock';
 const record = struct({ version: uint8, clock: uint64, safe: uint8, resetCount: uint32, totalResetCount: uint32 });
 /** What Shutdown(STATE) keeps. */
 export const savedCounters = struct({ restartCount: uint32, clearCount: uint32 });
-export type SavedCounters = Infer<typeof savedCounters>;
 
 /** What a snapshot holds: durable counters too, so that contexts saved before it can be loaded after it. */
 export const clockSnapshot = struct({

@@ -1,7 +1,7 @@
 // What happened to a guest's PCRs, for the operator: the guest can neither read nor change it.
 
 /** What happened: `launch` is a D-RTM sequence, or one of the H-CRTM; `restore` puts PCRs back to those of a saved state. */
-export type PcrLogKind = 'startup' | 'extend' | 'reset' | 'launch' | 'restore';
+type PcrLogKind = 'startup' | 'extend' | 'reset' | 'launch' | 'restore';
 
 /** One entry. */
 export interface PcrLogEntry {
@@ -20,7 +20,7 @@ export interface PcrLogEntry {
 }
 
 /** Entries that are kept of one guest. */
-export const PCR_LOG_SIZE = 2048;
+const PCR_LOG_SIZE = 2048;
 
 /** The latest entries. It lives as long as the guest runs, over its power cycles. */
 export class PcrLog {

@@ -21,7 +21,7 @@ import type { LoadedObject } from '../model.js';
 import { outputOf, type Symbolic } from '../symbols.js';
 import { anyKind, hasAttributes, isAsymmetric, templateOf } from './templates.js';
 
-export const isRsa = ({ facts }: LoadedObject): boolean => facts?.template.type === TPM_ALG.RSA;
+const isRsa = ({ facts }: LoadedObject): boolean => facts?.template.type === TPM_ALG.RSA;
 export const isEcc = ({ facts }: LoadedObject): boolean => facts?.template.type === TPM_ALG.ECC;
 
 const signatures: ReadonlySet<number> = new Set([

@@ -24,7 +24,7 @@ const ciphers: readonly TPMT_SYM_DEF_PLUS[] = [
 ];
 
 /** Frees a place for a session, mostly. */
-export function* makeSessionRoom(g: StepMaker): Plan {
+function* makeSessionRoom(g: StepMaker): Plan {
   const { model, choose } = g;
   for (;;) {
     const loaded = model.sessions.filter(({ saved }) => saved === undefined);

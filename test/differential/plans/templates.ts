@@ -34,7 +34,7 @@ export function symmetric(g: StepMaker): PublicOf<typeof TPM_ALG.SYMCIPHER>['par
 }
 
 /** The symmetric algorithm of a storage key. */
-export function storageCipher(g: StepMaker): { algorithm: typeof TPM_ALG.AES; keyBits: 128 | 256; mode: typeof TPM_ALG.CFB } {
+function storageCipher(g: StepMaker): { algorithm: typeof TPM_ALG.AES; keyBits: 128 | 256; mode: typeof TPM_ALG.CFB } {
   return { algorithm: TPM_ALG.AES, keyBits: g.choose.of(128, 128, 256), mode: TPM_ALG.CFB };
 }
 
