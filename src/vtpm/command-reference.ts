@@ -10,7 +10,7 @@ const keyUse: Readonly<Record<string, string>> = {
   CreateLoaded: 'a key generation, or sealing the secret; none for the same primary again and for derived keys',
   ActivateCredential: 'one operation',
   Unseal: 'one operation',
-  Duplicate: 'seven commands for a key, one for a secret',
+  Duplicate: 'six commands for a key, one for a secret',
   Rewrap: 'one operation',
   Import: 'one command',
   RSA_Decrypt: 'one operation',

@@ -6,9 +6,10 @@ import * as Commands from '../../src/tpm/commands/index.js';
 import type { TPMT_PUBLIC } from '../../src/tpm/structures/index.js';
 import { Bench } from '../hardware/fixture.js';
 import { openChipGuest } from '../support/chip-guest.js';
+import { duplicateSession, free, noCipher, primary } from '../support/duplication.js';
 import { none, run } from '../support/frames.js';
 import { ClientSession, runWithSessions } from '../support/sessions.js';
-import { asParent, eccTemplate, rsaTemplate } from '../support/templates.js';
+import { asParent, eccTemplate, rsaTemplate, sealTemplate } from '../support/templates.js';
 import type { TestTpm } from '../support/vtpm.js';
 
 const FIXED = TPMA_OBJECT.fixedTPM | TPMA_OBJECT.fixedParent | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.userWithAuth;
@@ -45,7 +46,7 @@ describe('hardware commands of guest commands', () => {
 
   /** Names of the commands that reached the chip. */
   const cost = (use: () => Promise<unknown>): Promise<string[]> => bench.commandsOf(use);
-  const free = async (what: string, use: () => Promise<unknown>): Promise<void> => {
+  const costsNothing = async (what: string, use: () => Promise<unknown>): Promise<void> => {
     assert.deepEqual(await cost(use), [], what);
   };
 
@@ -76,34 +77,58 @@ describe('hardware commands of guest commands', () => {
     for (const flushHandle of keys) await run(guest.execute, Commands.FlushContext, { flushHandle });
   });
 
+  it('Duplicate: six for a key that is loaded, one for a secret that is', async () => {
+    const { execute } = guest;
+    const kinds: [TPMT_PUBLIC, string[]][] = [
+      [
+        free(eccTemplate(TPM_ECC_CURVE.NIST_P256), TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.sign),
+        ['LoadExternal', 'StartAuthSession', 'PolicyCommandCode', 'Duplicate', 'FlushContext', 'FlushContext'],
+      ],
+      [free(sealTemplate()), ['Unseal']],
+    ];
+    for (const [inPublic, commands] of kinds) {
+      const data = inPublic.type === TPM_ALG.KEYEDHASH ? Buffer.from('secret') : none;
+      const { handle } = await primary(execute, inPublic, data);
+      const request = { objectHandle: handle, newParentHandle: TPM_RH.NULL, encryptionKeyIn: none, symmetricAlg: noCipher };
+      const duplicate = async (): Promise<unknown> => run(execute, Commands.Duplicate, request, await duplicateSession(execute));
+      await duplicate();
+      assert.deepEqual(await cost(duplicate), commands);
+      await run(execute, Commands.FlushContext, { flushHandle: handle });
+    }
+  });
+
   it('nothing for PCRs, capabilities, clock, random numbers and hierarchies', async () => {
     const { execute } = guest;
-    await free('PCR_Extend', () => run(execute, Commands.PCR_Extend, { pcrHandle: 10, digests: [{ hashAlg: TPM_ALG.SHA256, digest }] }));
-    await free('PCR_Read', () =>
+    await costsNothing('PCR_Extend', () =>
+      run(execute, Commands.PCR_Extend, { pcrHandle: 10, digests: [{ hashAlg: TPM_ALG.SHA256, digest }] }),
+    );
+    await costsNothing('PCR_Read', () =>
       run(execute, Commands.PCR_Read, { pcrSelectionIn: [{ hash: TPM_ALG.SHA256, pcrSelect: Buffer.from([0, 4, 0]) }] }),
     );
-    await free('GetCapability', () =>
+    await costsNothing('GetCapability', () =>
       run(execute, Commands.GetCapability, { capability: TPM_CAP.COMMANDS, property: TPM_CC.NV_UndefineSpaceSpecial, propertyCount: 200 }),
     );
-    await free('GetRandom', () => run(execute, Commands.GetRandom, { bytesRequested: 32 }));
-    await free('ReadClock', () => run(execute, Commands.ReadClock, {}));
-    await free('SelfTest', () => run(execute, Commands.SelfTest, { fullTest: 1 }));
-    await free('HierarchyChangeAuth', () => run(execute, Commands.HierarchyChangeAuth, { authHandle: TPM_RH.ENDORSEMENT, newAuth: none }));
+    await costsNothing('GetRandom', () => run(execute, Commands.GetRandom, { bytesRequested: 32 }));
+    await costsNothing('ReadClock', () => run(execute, Commands.ReadClock, {}));
+    await costsNothing('SelfTest', () => run(execute, Commands.SelfTest, { fullTest: 1 }));
+    await costsNothing('HierarchyChangeAuth', () =>
+      run(execute, Commands.HierarchyChangeAuth, { authHandle: TPM_RH.ENDORSEMENT, newAuth: none }),
+    );
   });
 
   it('nothing for sessions and policies', async () => {
     const { execute } = guest;
-    await free('unsalted session', async () => {
+    await costsNothing('unsalted session', async () => {
       const session = await ClientSession.start(execute);
       await runWithSessions(execute, Commands.GetRandom, { bytesRequested: 8 }, [{ session, attributes: 0x80 }]);
     });
-    const primary = await run(execute, Commands.CreatePrimary, primaryRequest(parentTemplate, TPM_RH.NULL));
-    await free('session salted to a key of the NULL hierarchy', async () => {
-      const salt = { handle: primary.objectHandle, publicArea: primary.outPublic };
+    const primaryKey = await run(execute, Commands.CreatePrimary, primaryRequest(parentTemplate, TPM_RH.NULL));
+    await costsNothing('session salted to a key of the NULL hierarchy', async () => {
+      const salt = { handle: primaryKey.objectHandle, publicArea: primaryKey.outPublic };
       const session = await ClientSession.start(execute, { salt });
       await runWithSessions(execute, Commands.GetRandom, { bytesRequested: 8 }, [{ session, attributes: 0x80 }]);
     });
-    await free('policy commands', async () => {
+    await costsNothing('policy commands', async () => {
       const { handle } = await ClientSession.start(execute, { type: TPM_SE.POLICY });
       await run(execute, Commands.PolicyPCR, {
         policySession: handle,
@@ -114,7 +139,7 @@ describe('hardware commands of guest commands', () => {
       await run(execute, Commands.PolicyGetDigest, { policySession: handle });
       await run(execute, Commands.FlushContext, { flushHandle: handle });
     });
-    await run(execute, Commands.FlushContext, { flushHandle: primary.objectHandle });
+    await run(execute, Commands.FlushContext, { flushHandle: primaryKey.objectHandle });
   });
 
   it('nothing for NV', async () => {
@@ -122,11 +147,11 @@ describe('hardware commands of guest commands', () => {
     const attributes = TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE;
     const nvPublic = { nvIndex: 0x01500001, nameAlg: TPM_ALG.SHA256, attributes, authPolicy: none, dataSize: 16 } as const;
     const on = { authHandle: TPM_RH.OWNER, nvIndex: nvPublic.nvIndex };
-    await free('NV_DefineSpace', () =>
+    await costsNothing('NV_DefineSpace', () =>
       run(execute, Commands.NV_DefineSpace, { authHandle: TPM_RH.OWNER, auth: none, publicInfo: nvPublic }),
     );
-    await free('NV_Write', () => run(execute, Commands.NV_Write, { ...on, data: Buffer.from('0123456789abcdef'), offset: 0 }));
-    await free('NV_Read', () => run(execute, Commands.NV_Read, { ...on, size: 16, offset: 0 }));
+    await costsNothing('NV_Write', () => run(execute, Commands.NV_Write, { ...on, data: Buffer.from('0123456789abcdef'), offset: 0 }));
+    await costsNothing('NV_Read', () => run(execute, Commands.NV_Read, { ...on, size: 16, offset: 0 }));
   });
 
   it('nothing for Load, ReadPublic, contexts and the second CreatePrimary, whose key is loaded when it is used', async () => {
@@ -138,7 +163,7 @@ describe('hardware commands of guest commands', () => {
       outsideInfo: none,
       creationPCR: [],
     });
-    await free('Load and ReadPublic', async () => {
+    await costsNothing('Load and ReadPublic', async () => {
       const { objectHandle } = await run(execute, Commands.Load, {
         parentHandle: parent,
         inPrivate: made.outPrivate,
@@ -154,7 +179,7 @@ describe('hardware commands of guest commands', () => {
     const first = await run(execute, Commands.CreatePrimary, primaryRequest(primary));
     await run(execute, Commands.FlushContext, { flushHandle: first.objectHandle });
     let again = 0;
-    await free('CreatePrimary again', async () => {
+    await costsNothing('CreatePrimary again', async () => {
       again = (await run(execute, Commands.CreatePrimary, primaryRequest(primary))).objectHandle;
     });
     assert.equal((await cost(() => sign(again))).at(-1), 'Sign');
@@ -163,7 +188,7 @@ describe('hardware commands of guest commands', () => {
 
   it('the NULL hierarchy never reaches the chip, RSA included', async () => {
     const rsa: TPMT_PUBLIC = { ...rsaTemplate(2048), objectAttributes: FIXED | TPMA_OBJECT.sign };
-    await free('CreatePrimary', async () => {
+    await costsNothing('CreatePrimary', async () => {
       const { objectHandle } = await run(guest.execute, Commands.CreatePrimary, primaryRequest(rsa, TPM_RH.NULL));
       await run(guest.execute, Commands.FlushContext, { flushHandle: objectHandle });
     });

@@ -20,7 +20,7 @@ const CIPHER = { algorithm: TPM_ALG.AES, keyBits: 128, mode: TPM_ALG.CFB } as co
 
 /**
  * The secret of the loaded `key`, whose policy is `PolicyCommandCode(Duplicate)`. The chip encrypts it twice, for a fresh key of ours
- * and for this command. Part of a job; five commands.
+ * and for this command. Part of a job; six commands.
  */
 export async function extractSecret(chip: Chip, account: Account, key: LoadableKey, handle: number): Promise<Buffer> {
   const curve = getCurve(TPM_ECC_CURVE.NIST_P256);
