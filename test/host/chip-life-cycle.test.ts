@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { Config } from '../../src/config/config.js';
 import { Failure } from '../../src/failure.js';
 import { tpmux } from '../cli/command-line.js';
 import { startSwtpm, type Swtpm } from '../support/swtpm.js';
 import { RunningDaemon } from '../support/running-daemon.js';
+import { waitFor } from '../support/wait-for.js';
 
 const run = promisify(execFile);
 
@@ -65,10 +65,7 @@ describe('a daemon and its chip', function () {
     await tool('tpm2_pcrextend', `16:sha256=${'00'.repeat(32)}`);
     assert.equal((await daemon.ask('GET', '/v1/guests/web2')).body.state, 'failed');
     await swtpm.restart();
-    for (let wait = 0; (await daemon.ask('GET', '/v1/guests/web2')).body.state !== 'running'; wait++) {
-      assert.ok(wait < 100);
-      await sleep(50);
-    }
+    await waitFor(async () => (await daemon.ask('GET', '/v1/guests/web2')).body.state === 'running');
     assert.equal((await status()).state, 'ok');
   });
 
