@@ -1,5 +1,5 @@
 // What the daemon needs of a guest's TPM, wherever its keys live.
-import type { CommandCounter } from '../hardware/turns/usage.js';
+import type { CommandCounter } from '../hardware/chip/usage.js';
 import type { GuestPolicy } from '../policy/guest-policy.js';
 import type { GuestRecords } from '../store/guest-records.js';
 import type { VolatileJournal } from '../store/volatile-journal.js';

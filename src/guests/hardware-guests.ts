@@ -1,7 +1,6 @@
 // How a guest is built from the chip: its keys, its engines, its TPM.
 import { reasonOf } from '../failure.js';
 import type { Hardware, OpenGuest } from '../hardware/hardware.js';
-import { readHostPcrs } from '../hardware/host/pcrs.js';
 import { guestChipFailure } from '../host/chip-failures.js';
 import type { RollbackGuard } from '../host/rollback/guard.js';
 import { deriveBlobKey } from '../keys/blob.js';
@@ -91,7 +90,7 @@ export class HardwareGuestFactory implements GuestFactory {
       const keys = new KeyManagement({
         hardware: new HardwareEngine(chip, this.parts.log),
         anchored: anchored === undefined ? undefined : new HardwareEngine(anchored, this.parts.log),
-        software: new SoftwareEngine(),
+        software: new SoftwareEngine(undefined, () => account.signal),
         blobKey: deriveBlobKey(stateKey),
         choose: (hierarchy, type) => policy.engineFor(hierarchy, type),
       });
@@ -135,7 +134,7 @@ export class HardwareGuestFactory implements GuestFactory {
 
   private async learnHost(policy: GuestPolicy): Promise<void> {
     await this.parts.properties
-      .learnHost(policy, () => readHostPcrs(this.parts.hardware))
+      .learnHost(policy, () => this.parts.hardware.pcrs())
       .catch((error: unknown) => {
         throw guestChipFailure("reading the host's PCRs", error);
       });

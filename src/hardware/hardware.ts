@@ -4,20 +4,24 @@ import { Tcti } from '../native/index.js';
 import { GetRandom } from '../tpm/commands/index.js';
 import { nameOfPublic } from '../tpm/name.js';
 import { TPM_RC } from '../tpm/response-code.js';
-import { Account, HOST_ACCOUNT_NAME, type CommandCounter } from './turns/usage.js';
+import { Account, HOST_ACCOUNT_NAME, type CommandCounter } from './chip/usage.js';
 import { readChipInfo, type ChipInfo } from './chip/info.js';
 import type { ChipCondition } from './chip/health.js';
-import { ChipSession } from './chip/session.js';
 import { Chip } from './chip/chip.js';
 import type { ChipLog, ChipTimeouts, ChipTransport } from './chip/connection.js';
 import { createUnder, loadable, type KeyBlobs } from './host/create-key.js';
 import { ChipError, HostKeyError, isChipGone } from './chip/errors.js';
 import { GuestChip } from './guest/guest-chip.js';
-import { DEFAULT_HOST_ROOT_HANDLE, openHostRoot, verifyHostRoot, type HostRecords, type HostRoot } from './host/keys.js';
-import type { ApprovedPolicy, SealedTo } from './host/sealing.js';
-import { ChipJobs } from './turns/jobs.js';
+import { HostCounter, type HostCounterParts } from './host/counter.js';
+import { DEFAULT_HOST_ROOT_HANDLE, openHostRoot, type HostRecords, type HostRoot } from './host/keys.js';
+import { readHostPcrs, type HostPcrs } from './host/pcrs.js';
+import { currentPolicy, type ApprovedPolicy, type PcrChoice, type SealedTo } from './host/sealing.js';
+import { createHostSecret, openHostSecret } from './host/secret.js';
+import { Occupant } from './occupant.js';
+import type { Turn } from './turns/turn.js';
+import { Turns } from './turns/turns.js';
 import { FifoScheduler, type ChipScheduler } from './turns/scheduler.js';
-import { SlotCache, type LoadableKey, type SlotCounters } from './turns/slots.js';
+import type { LoadableKey, SlotCounters } from './turns/slots.js';
 import { StateKeys, type SealOptions } from './host/state-keys.js';
 import {
   ANCHORED_ROOT_TEMPLATE,
@@ -82,64 +86,77 @@ export interface HardwareUsage {
   readonly pending: number;
 }
 
-/** The hardware TPM, open for guests. */
+/** What an open chip consists of. */
+interface HardwareParts {
+  readonly hostRecords: HostRecords;
+  readonly info: ChipInfo;
+  readonly chip: Chip;
+  readonly occupant: Occupant;
+  readonly scheduler: ChipScheduler;
+  readonly hostRoot: HostRoot;
+  readonly migrationAuthority: LoadableKey;
+}
+
+/** The hardware TPM, open for guests. Commands are sent in turns alone. */
 export class Hardware {
   /** What the store must keep; as given to {@link open}, or new at the first start. */
   readonly hostRecords: HostRecords;
   /** Identity and abilities of the chip, as they were at {@link open}. */
   readonly info: ChipInfo;
-  /** Commands of several steps on the chip itself: migration, attestation. */
-  readonly jobs: ChipJobs;
   /** The host root: parent of all that tpmux makes in the chip. Needs no authValue. */
   readonly hostRoot: HostRoot;
   /** The key that signs policies of guest roots; ECDSA P-256 with SHA-256. Needs no authValue. */
   readonly migrationAuthority: LoadableKey;
   /** Housekeeping is charged here. */
-  readonly hostAccount: Account;
+  private readonly account = new Account(HOST_ACCOUNT_NAME, 'housekeeping');
+  private readonly chip: Chip;
+  private readonly occupant: Occupant;
+  private readonly turns: Turns;
   private readonly stateKeys: StateKeys;
   private readonly watch: NodeJS.Timeout;
 
-  private constructor(
-    parts: Pick<Hardware, 'hostRecords' | 'info' | 'jobs' | 'hostRoot' | 'migrationAuthority' | 'hostAccount'>,
-    seal: SealOptions,
-  ) {
-    this.hostRecords = parts.hostRecords;
-    this.info = parts.info;
-    this.jobs = parts.jobs;
-    this.hostRoot = parts.hostRoot;
-    this.migrationAuthority = parts.migrationAuthority;
-    this.hostAccount = parts.hostAccount;
-    this.stateKeys = new StateKeys(this.jobs, seal);
+  private constructor({ hostRecords, info, chip, occupant, scheduler, hostRoot, migrationAuthority }: HardwareParts, seal: SealOptions) {
+    this.hostRecords = hostRecords;
+    this.info = info;
+    this.chip = chip;
+    this.occupant = occupant;
+    this.turns = new Turns(chip, occupant.slots, scheduler);
+    this.hostRoot = hostRoot;
+    this.migrationAuthority = migrationAuthority;
+    this.stateKeys = new StateKeys(seal);
     this.watch = setInterval(() => void this.check(), WATCH_INTERVAL).unref();
   }
 
   /** The state of the chip as of its last command. */
   get condition(): ChipCondition {
-    return this.jobs.chip.health.condition;
+    return this.chip.health.condition;
   }
 
   /** Told after each change of {@link condition}. */
   set onCondition(listener: (condition: ChipCondition) => void) {
-    this.jobs.chip.onHealth = listener;
+    this.occupant.onCondition(listener);
   }
 
   /** The state of the chip; makes sure that it is there, and the right one, if nothing was heard of it lately. Never rejects. */
   async check(): Promise<ChipCondition> {
-    const { jobs, hostAccount } = this;
-    const isQuiet = jobs.scheduler.pending === 0 && performance.now() - jobs.chip.lastAnswer > QUIET;
-    if (isQuiet) await jobs.run(hostAccount, () => jobs.chip.examine(hostAccount)).catch(() => undefined);
+    const { chip, turns } = this;
+    const isQuiet = turns.pending === 0 && performance.now() - chip.lastAnswer > QUIET;
+    if (isQuiet) await this.run(() => chip.examine()).catch(() => undefined);
     return this.condition;
   }
+
+  /** Runs a job of the host itself in a turn; see {@link Turns.run}. */
+  readonly run = <T>(job: (turn: Turn) => Promise<T>): Promise<T> => this.turns.run({ guest: this.account, kind: 'host' }, job);
 
   /**
    * Connects to the chip, cleans up what a killed run left in it, finds or makes the host's keys and starts the session.
    * Rejects with `ChipUnavailable`, {@link HostKeyError} (the message says what to do) or {@link ChipError}.
    */
   static async open(options: HardwareOptions, log: ChipLog): Promise<Hardware> {
-    const hostAccount = new Account(HOST_ACCOUNT_NAME, 'housekeeping');
-    const chip = await Chip.open(connector(options.tcti), log, hostAccount, { clean: true, timeouts: options.timeouts });
+    const occupant = new Occupant();
+    const chip = await Chip.open(connector(options.tcti), log, occupant, { clean: true, timeouts: options.timeouts });
     try {
-      return await Hardware.start(chip, options, hostAccount);
+      return await Hardware.start(chip, occupant, options);
     } catch (error) {
       await chip.close();
       throw error;
@@ -148,38 +165,28 @@ export class Hardware {
 
   /** What chip there is, without making or changing anything in it. Rejects as {@link open}. */
   static async probe(tcti: string, log: ChipLog): Promise<ChipInfo> {
-    const account = new Account(HOST_ACCOUNT_NAME, 'probe');
-    const chip = await Chip.open(connector(tcti), log, account, { clean: false });
+    const chip = await Chip.open(connector(tcti), log, new Occupant(), { clean: false });
     try {
-      return await readChipInfo(chip, account);
+      return await readChipInfo(chip);
     } finally {
       await chip.close();
     }
   }
 
-  private static async start(chip: Chip, options: HardwareOptions, hostAccount: Account): Promise<Hardware> {
-    const info = await readChipInfo(chip, hostAccount);
-    const slots = new SlotCache(chip, info.slots);
-    const hostRoot = await openHostRoot(chip, hostAccount, {
-      handle: options.hostRootHandle ?? DEFAULT_HOST_ROOT_HANDLE,
-      ownerAuth: options.ownerAuth ?? NO_DATA,
-      recordedName: options.hostRecords?.hostRootName,
-    });
-    chip.session = new ChipSession(hostRoot);
-    chip.verify = (which, account) => verifyHostRoot(which, account, hostRoot);
+  private static async start(chip: Chip, occupant: Occupant, options: HardwareOptions): Promise<Hardware> {
+    const { hostRecords, ownerAuth = NO_DATA, scheduler = new FifoScheduler() } = options;
+    const info = await readChipInfo(chip);
+    occupant.slots.setLimit(info.slots);
+    const handle = options.hostRootHandle ?? DEFAULT_HOST_ROOT_HANDLE;
+    const hostRoot = await openHostRoot(chip, { handle, ownerAuth, recordedName: hostRecords?.hostRootName });
+    chip.authorizeWith(hostRoot);
+    occupant.settle(hostRoot);
     const authority =
-      options.hostRecords === undefined
-        ? await createUnder(chip, hostAccount, hostRoot, MIGRATION_AUTHORITY_TEMPLATE)
-        : recordedAuthority(options.hostRecords);
+      hostRecords === undefined ? await createUnder(chip, hostRoot, MIGRATION_AUTHORITY_TEMPLATE) : recordedAuthority(hostRecords);
+    const records = hostRecords ?? newRecords(hostRoot, authority);
+    const migrationAuthority = loadable(authority, hostRoot);
     return new Hardware(
-      {
-        hostRecords: options.hostRecords ?? newRecords(hostRoot, authority),
-        info,
-        jobs: new ChipJobs(chip, slots, options.scheduler ?? new FifoScheduler()),
-        hostRoot,
-        migrationAuthority: loadable(authority, hostRoot),
-        hostAccount,
-      },
+      { hostRecords: records, info, chip, occupant, scheduler, hostRoot, migrationAuthority },
       { to: options.sealTo, approved: options.approvedPolicies ?? (() => Promise.resolve([])) },
     );
   }
@@ -190,17 +197,15 @@ export class Hardware {
    * @param anchored whether it gets a root for keys that never leave this chip, too
    */
   createGuestKeys(guestId: string, anchored = false): Promise<GuestKeyBlobs> {
-    const { jobs, hostAccount, hostRoot } = this;
+    const { hostRoot } = this;
     const policy = authorizedPolicyDigest(this.migrationAuthority.name, migrationPolicyRef(guestId));
-    return jobs.run(hostAccount, async () => {
-      const root = await createUnder(jobs.chip, hostAccount, hostRoot, guestRootTemplate(policy));
-      const rootKey = loadable(root, hostRoot);
+    return this.run(async (turn) => {
+      const root = await createUnder(turn, hostRoot, guestRootTemplate(policy));
       const data = randomBytes(STATE_KEY_SIZE);
       try {
-        const stateKey = await this.stateKeys.seal(hostAccount, rootKey, data);
-        const identity = { rootPublic: root.publicArea, rootPrivate: root.privateBlob, ...stateKey };
-        if (!anchored) return identity;
-        return { ...identity, anchored: await createUnder(jobs.chip, hostAccount, hostRoot, ANCHORED_ROOT_TEMPLATE) };
+        const stateKey = await this.stateKeys.seal(turn, loadable(root, hostRoot), data);
+        const blobs = { rootPublic: root.publicArea, rootPrivate: root.privateBlob, ...stateKey };
+        return anchored ? { ...blobs, anchored: await createUnder(turn, hostRoot, ANCHORED_ROOT_TEMPLATE) } : blobs;
       } finally {
         data.fill(0);
       }
@@ -209,41 +214,40 @@ export class Hardware {
 
   /**
    * Unseals a guest's state key and gives it its share of the chip.
-   * Rejects with {@link HostKeyError} if the identity is not one of this chip, or was changed; with `HostPolicyError` if the host is not
+   * Rejects with {@link HostKeyError} if the key blobs are not this chip's, or were changed; with `HostPolicyError` if the host is not
    * one that the state key is sealed to.
    */
-  async openGuest(identity: GuestKeyBlobs, guestName: string): Promise<OpenGuest> {
-    const { jobs, info } = this;
+  async openGuest(keyBlobs: GuestKeyBlobs, guestName: string): Promise<OpenGuest> {
+    const { turns, info } = this;
     const account = new Account(guestName);
-    const root = this.guestRoot(identity);
-    const stateKey = await this.unseal(account, root, identity, guestName);
-    const chipBelow = (key: LoadableKey): GuestChip => new GuestChip(jobs, info, key, stateKey, account);
-    const anchored = identity.anchored === undefined ? undefined : chipBelow(loadable(identity.anchored, this.hostRoot));
+    const root = this.guestRoot(keyBlobs);
+    const stateKey = await this.unseal(account, root, keyBlobs);
+    const chipBelow = (key: LoadableKey): GuestChip => new GuestChip(turns, info, key, stateKey, account);
+    const anchored = keyBlobs.anchored === undefined ? undefined : chipBelow(loadable(keyBlobs.anchored, this.hostRoot));
     return { stateKey, chip: chipBelow(root), anchored, account };
   }
 
-  /** The identity with its state key sealed to whom new guests' are. Rejects as {@link openGuest}. */
-  async resealGuest(identity: GuestKeyBlobs, guestName: string): Promise<GuestKeyBlobs> {
-    const { jobs, hostAccount } = this;
-    const root = this.guestRoot(identity);
-    const stateKey = await this.unseal(hostAccount, root, identity, guestName);
+  /** The key blobs with their state key sealed to whom new guests' are. Rejects as {@link openGuest}. */
+  async resealGuest(keyBlobs: GuestKeyBlobs, guestName: string): Promise<GuestKeyBlobs> {
+    const root = this.guestRoot(keyBlobs);
+    const stateKey = await this.unseal(new Account(guestName), root, keyBlobs);
     try {
-      const sealed = await jobs.run(hostAccount, () => this.stateKeys.seal(hostAccount, root, stateKey));
-      const { rootPublic, rootPrivate, anchored } = identity;
+      const sealed = await this.run((turn) => this.stateKeys.seal(turn, root, stateKey));
+      const { rootPublic, rootPrivate, anchored } = keyBlobs;
       return { rootPublic, rootPrivate, ...sealed, ...(anchored === undefined ? {} : { anchored }) };
     } finally {
       stateKey.fill(0);
     }
   }
 
-  private async unseal(account: Account, root: LoadableKey, identity: GuestKeyBlobs, guestName: string): Promise<Buffer> {
+  private async unseal(guest: Account, root: LoadableKey, keyBlobs: GuestKeyBlobs): Promise<Buffer> {
     try {
-      return await this.stateKeys.unseal(account, root, identity);
+      return await this.turns.run({ guest, kind: 'host', key: root.id }, (turn) => this.stateKeys.unseal(turn, root, keyBlobs));
     } catch (error) {
       if (!(error instanceof ChipError) || !isForeign(error)) throw error;
       const where = `host root 0x${this.hostRoot.handle.toString(16)}`;
       throw new HostKeyError(
-        `the keys of guest ${guestName} were not made by this TPM, or were changed: it refuses them below its ${where} ` +
+        `the keys of guest ${guest.guest} were not made by this TPM, or were changed: it refuses them below its ${where} ` +
           '(put the right state directory and TPM together, or migrate the guest instead of copying it)',
         { cause: error },
       );
@@ -251,18 +255,41 @@ export class Hardware {
   }
 
   /** A guest's root as a key to be loaded: what migration duplicates. */
-  guestRoot(identity: Pick<GuestKeyBlobs, 'rootPublic' | 'rootPrivate'>): LoadableKey {
-    return loadable({ publicArea: identity.rootPublic, privateBlob: identity.rootPrivate }, this.hostRoot);
+  guestRoot({ rootPublic, rootPrivate }: Pick<GuestKeyBlobs, 'rootPublic' | 'rootPrivate'>): LoadableKey {
+    return loadable({ publicArea: rootPublic, privateBlob: rootPrivate }, this.hostRoot);
+  }
+
+  /** A new secret of the host, sealed by the chip. */
+  createSecret(): Promise<KeyBlobs> {
+    return this.run((turn) => createHostSecret(turn, this.hostRoot));
+  }
+
+  /** What {@link createSecret} made, 32 bytes that the caller zeroizes. Rejects as the chip does if it is not this chip's. */
+  openSecret(blobs: KeyBlobs): Promise<Buffer> {
+    return this.run((turn) => openHostSecret(turn, this.hostRoot, blobs));
+  }
+
+  /** The counter of this host in the chip; it is defined when that is asked of it. */
+  counter(parts: Pick<HostCounterParts, 'authValue' | 'ownerAuth'>): HostCounter {
+    return new HostCounter({ ...parts, run: this.run, owner: [this.hostRoot.name, this.migrationAuthority.name] });
+  }
+
+  /** All PCRs of the chip; see {@link readHostPcrs}. */
+  pcrs(): Promise<HostPcrs> {
+    return this.run(readHostPcrs);
+  }
+
+  /** Digest of `PolicyPCR` over PCRs as they are now. */
+  pcrPolicy(choice: PcrChoice): Promise<Buffer> {
+    return this.run((turn) => currentPolicy(turn, choice));
   }
 
   /** `size` bytes from the chip's random number generator. */
   entropy(size: number): Promise<Buffer> {
-    const { jobs, hostAccount } = this;
-    return jobs.run(hostAccount, async () => {
+    return this.run(async (turn) => {
       const parts: Buffer[] = [];
       for (let missing = size; missing > 0;) {
-        const request = { bytesRequested: Math.min(missing, 32) };
-        const { randomBytes: part } = await jobs.chip.execute(GetRandom, request, { account: hostAccount, protect: true });
+        const { randomBytes: part } = await turn.execute(GetRandom, { bytesRequested: Math.min(missing, 32) }, { protect: true });
         if (part.length === 0) throw new ChipError(GetRandom.name, TPM_RC.FAILURE);
         parts.push(part);
         missing -= part.length;
@@ -273,28 +300,28 @@ export class Hardware {
 
   /** A snapshot. */
   usage(): HardwareUsage {
-    const { chip, slots, scheduler } = this.jobs;
+    const { slots } = this.occupant;
     return {
-      commands: chip.usage.counters(),
-      host: this.hostAccount.counters(),
+      commands: this.chip.usage.counters(),
+      host: this.account.counters(),
       slots: { ...slots.counters, ...slots.occupancy },
-      pending: scheduler.pending,
+      pending: this.turns.pending,
     };
   }
 
   /** Finishes the jobs that wait, takes all that is tpmux's out of the chip's memory and closes the connection. */
   async close(): Promise<void> {
-    const { jobs, hostAccount } = this;
+    const { chip } = this;
     clearInterval(this.watch);
     try {
-      await jobs.run(hostAccount, async () => {
-        await jobs.slots.discard(() => true, hostAccount);
-        await jobs.chip.session?.end(jobs.chip, hostAccount);
+      await this.run(async (turn) => {
+        await turn.discard(() => true);
+        await chip.endSession();
       });
     } catch (error) {
       if (!isChipGone(error)) throw error;
     } finally {
-      await jobs.chip.close();
+      await chip.close();
     }
   }
 }

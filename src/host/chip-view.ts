@@ -1,5 +1,5 @@
 // What the daemon shows of the chip.
-import type { CommandCounter } from '../hardware/turns/usage.js';
+import type { CommandCounter } from '../hardware/chip/usage.js';
 import type { ChipInfo } from '../hardware/chip/info.js';
 import type { ChipCondition } from '../hardware/chip/health.js';
 import type { Check } from './chip-checks.js';

@@ -2,7 +2,6 @@
 import * as v from 'valibot';
 import type { KeyBlobs } from '../hardware/host/create-key.js';
 import type { Hardware } from '../hardware/hardware.js';
-import { createHostSecret, openHostSecret } from '../hardware/host/secret.js';
 import { readHostRecord, writeHostRecord } from '../store/host-record.js';
 import type { LockedStore } from '../store/locked-store.js';
 
@@ -16,15 +15,15 @@ const secretBlobs = v.strictObject({ public: base64, private: base64 });
  * The secret, 32 bytes that the caller zeroizes; made at the first start. Rejects with a `StoreError` if its record is damaged, and as the
  * chip does if it is not this chip's.
  */
-export async function readHostSecret({ jobs, hostAccount, hostRoot }: Hardware, store: LockedStore): Promise<Buffer> {
+export async function readHostSecret(hardware: Hardware, store: LockedStore): Promise<Buffer> {
   const stored = readHostRecord(store, SECRET_RECORD, secretBlobs);
-  if (stored !== undefined) return await openHostSecret(jobs, hostAccount, hostRoot, keyBlobs(stored));
-  const blobs = await createHostSecret(jobs, hostAccount, hostRoot);
+  if (stored !== undefined) return await hardware.openSecret(keyBlobs(stored));
+  const blobs = await hardware.createSecret();
   await writeHostRecord(store, SECRET_RECORD, {
     public: blobs.publicArea.toString('base64'),
     private: blobs.privateBlob.toString('base64'),
   });
-  return await openHostSecret(jobs, hostAccount, hostRoot, blobs);
+  return await hardware.openSecret(blobs);
 }
 
 function keyBlobs(stored: v.InferOutput<typeof secretBlobs>): KeyBlobs {

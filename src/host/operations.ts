@@ -1,7 +1,7 @@
 // What an operator asks of the host's chip.
 import { EXIT, Failure } from '../failure.js';
 import type { Hardware } from '../hardware/hardware.js';
-import { currentPolicy, pcrPolicyDigest, policyToSign, type PcrChoice } from '../hardware/host/sealing.js';
+import { pcrPolicyDigest, policyToSign, type PcrChoice } from '../hardware/host/sealing.js';
 import { digestSize } from '../tpm/hash.js';
 
 /** A policy over PCRs, for an authority to sign. */
@@ -19,12 +19,12 @@ export interface HostOperations {
 }
 
 /** {@link HostOperations} on a chip. */
-export function hostOperations({ jobs, hostAccount }: Hardware): HostOperations {
+export function hostOperations(hardware: Hardware): HostOperations {
   return {
     async policyDigest(choice, values) {
       const policy =
         values.size === 0
-          ? await jobs.run(hostAccount, () => currentPolicy(jobs.chip, hostAccount, choice))
+          ? await hardware.pcrPolicy(choice)
           : pcrPolicyDigest(
               choice,
               choice.pcrs.map((pcr) => valueOf(choice, pcr, values)),

@@ -3,7 +3,6 @@ import { TPM_RH } from '../tpm/constants/index.js';
 import type { TPMT_PUBLIC } from '../tpm/structures/index.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { openPrivate, sealPrivate } from './blob.js';
-import { Cancellation, cancelableEngine, cancelableSoftware } from './cancellation.js';
 import type { KeyEngine, PrivatePart } from './engine.js';
 import type { SoftwareEngine } from './software.js';
 
@@ -25,8 +24,6 @@ export interface KeyManagementParts {
 /** The keys of one guest: which engine holds a key, and what `TPM2B_PRIVATE` holds. */
 export class KeyManagement {
   readonly software: SoftwareEngine;
-  /** For the guest's command that runs: what it waits for can be given up. */
-  readonly cancellation = new Cancellation();
   /** 32 bytes that protect the guest's state where it leaves the store. */
   readonly stateBlobKey: Buffer;
   private readonly hardware: KeyEngine;
@@ -36,9 +33,9 @@ export class KeyManagement {
   private readonly choose: ChooseEngine;
 
   constructor(parts: KeyManagementParts) {
-    this.hardware = cancelableEngine(parts.hardware, this.cancellation);
-    this.anchored = parts.anchored === undefined ? undefined : cancelableEngine(parts.anchored, this.cancellation);
-    this.software = cancelableSoftware(parts.software, this.cancellation);
+    this.hardware = parts.hardware;
+    this.anchored = parts.anchored;
+    this.software = parts.software;
     this.blobKey = parts.blobKey;
     this.choose = parts.choose ?? (() => 'hardware');
     this.stateBlobKey = Buffer.from(hkdfSync('sha256', parts.blobKey, Buffer.alloc(0), 'tpmux state blob', 32));

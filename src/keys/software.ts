@@ -10,6 +10,7 @@ import { randomScalar, toBytes } from '../crypto/big-integer.js';
 import { DerivationStream, type RandomBytes } from '../crypto/random.js';
 import { deriveRsaKey, generateRsaKey, SOFTWARE_RSA_BITS } from '../crypto/rsa-key.js';
 import { isCipher } from '../tpm/block-cipher.js';
+import { orCanceled } from '../tpm/canceled.js';
 import { TPM_ALG } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
 import type { TPMT_PUBLIC, TPMT_SENSITIVE } from '../tpm/structures/index.js';
@@ -30,12 +31,14 @@ export interface CreatedSoftwareKey extends CreatedKey {
 /** See the head of this file. */
 export class SoftwareEngine implements KeyEngine {
   readonly id = SOFTWARE_ENGINE_ID;
-  private readonly random: RandomBytes;
-
-  /** `random` yields seeds and symmetric keys; asymmetric keys are OpenSSL's. */
-  constructor(random: RandomBytes = randomBytes) {
-    this.random = random;
-  }
+  /**
+   * @param random yields seeds and symmetric keys; asymmetric keys are OpenSSL's
+   * @param signal is aborted when nobody waits for what is made any more; then {@link create} rejects with `TPM_RC_CANCELED`
+   */
+  constructor(
+    private readonly random: RandomBytes = randomBytes,
+    private readonly signal: () => AbortSignal | undefined = () => undefined,
+  ) {}
 
   supports(publicArea: TPMT_PUBLIC): boolean {
     switch (publicArea.type) {
@@ -54,7 +57,14 @@ export class SoftwareEngine implements KeyEngine {
    * Makes a key, at random or as a function of `derivation`. `TPM_RC_KEY_SIZE` and `TPM_RC_RANGE` (RSA), `TPM_RC_CURVE` (ECC); errors of
    * {@link createSymmetricSecret}.
    */
-  async create({ publicArea, sensitiveData, derivation }: CreateRequest): Promise<CreatedSoftwareKey> {
+  create(request: CreateRequest): Promise<CreatedSoftwareKey> {
+    return orCanceled(this.make(request), this.signal(), ({ privatePart }) => {
+      privatePart.dispose();
+    });
+  }
+
+  /** As {@link create}, whoever waits. */
+  protected async make({ publicArea, sensitiveData, derivation }: CreateRequest): Promise<CreatedSoftwareKey> {
     if (derivation === undefined) return this.createFrom(publicArea, sensitiveData, undefined);
     const stream = new DerivationStream(derivation.seed, derivation.context, 'tpmux software key');
     try {

@@ -36,7 +36,7 @@ export function handlesOf(of: Command, values: Values): number[] {
 }
 
 /** The frame of a command. The encoded parameters are zeroized: only the frame holds them. */
-function requestFrame(of: Command, values: Values, authorize: Authorize): Buffer {
+export function requestFrame(of: Command, values: Values, authorize: Authorize): Buffer {
   const handles = handlesOf(of, values);
   const parameters = encodeParameters(of.inList, values);
   try {
@@ -52,7 +52,7 @@ function requestFrame(of: Command, values: Values, authorize: Authorize): Buffer
  * @param sessions authorizations that the command had, and so the response must have
  * @throws {ResponseForged} if the frame does not have the form of a response to this command
  */
-function readResponse<C extends AnyCommand>(of: C, frame: Buffer, sessions: number, accept?: AcceptResponse): Response<C> {
+export function readResponse<C extends AnyCommand>(of: C, frame: Buffer, sessions: number, accept?: AcceptResponse): Response<C> {
   const { handle, parameters, authorizations } = decodeResponse(of.name, frame, of.outHandleName !== undefined, sessions);
   accept?.(authorizations, parameters);
   return namedResponse(of, handle, parameters);

@@ -1,4 +1,4 @@
-import type { Account } from '../hardware/turns/usage.js';
+import type { Account } from '../hardware/chip/usage.js';
 import { StoreError } from '../store/store-error.js';
 import { JournalUnwritable } from '../store/volatile-journal.js';
 import { Dispatcher, type DispatchObserver, type VolatileMoment } from './dispatch/dispatcher.js';
@@ -41,6 +41,8 @@ export class VTpm implements GuestTpm {
   private readonly keeper: VolatileKeeper | undefined;
   /** A command that failed is not undone yet; no other runs until it is. Without a journal: the volatile state of before it. */
   private undo: VolatileMoment | 'journal' | undefined;
+  /** Aborted when the command that runs is given up; undefined while none runs. */
+  private running: AbortController | undefined;
   /** What could not be written last. */
   private unwritable: 'store' | 'journal' | undefined;
 
@@ -178,7 +180,7 @@ export class VTpm implements GuestTpm {
 
   cancel(): void {
     for (const { cancel } of [...this.pending]) cancel?.();
-    this.parts.keys.cancellation.cancel();
+    this.running?.abort();
   }
 
   hashStart(): Promise<void> {
@@ -304,12 +306,15 @@ export class VTpm implements GuestTpm {
 
   /** Runs one command; `TPM_RC_CANCELED` if it was given up before it had an effect. */
   private async run(command: Buffer, locality: number): Promise<Buffer> {
-    const { cancellation } = this.parts.keys;
+    const running = new AbortController();
     this.tpm.drtm.abort();
-    cancellation.begin();
+    this.running = running;
+    this.account.signal = running.signal;
     const response = await this.executeOrUndo(command, locality);
     const failed = frameCode(response) !== TPM_RC.SUCCESS;
-    return cancellation.end() && failed ? errorResponse(TPM_RC.CANCELED) : response;
+    this.running = undefined;
+    this.account.signal = undefined;
+    return running.signal.aborted && failed ? errorResponse(TPM_RC.CANCELED) : response;
   }
 
   /**

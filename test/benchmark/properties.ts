@@ -9,7 +9,7 @@ import type { GuestProviders } from '../../src/properties/provider-set/guest-pro
 import { SignedFiles } from '../../src/statements/signed-files.js';
 import { parseEnvelope } from '../../src/statements/dsse.js';
 import { payloadId } from '../../src/statements/statement.js';
-import { Account } from '../../src/hardware/turns/usage.js';
+import { Account } from '../../src/hardware/chip/usage.js';
 import { PCR_Extend } from '../../src/tpm/commands/index.js';
 import { frame } from '../support/frames.js';
 import { openTestTpm } from '../support/vtpm.js';

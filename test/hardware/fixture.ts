@@ -1,6 +1,6 @@
 // A Hardware on a real swtpm, behind a relay that counts what reaches it.
 import { createHash, createPublicKey, randomBytes, verify, type KeyObject } from 'node:crypto';
-import type { Account } from '../../src/hardware/turns/usage.js';
+import type { Account } from '../../src/hardware/chip/usage.js';
 import type { GuestChip } from '../../src/hardware/guest/guest-chip.js';
 import { Hardware, type HardwareOptions } from '../../src/hardware/hardware.js';
 import type { LoadableKey } from '../../src/hardware/turns/slots.js';

@@ -1,10 +1,11 @@
 // The chip goes away, fails, is cleared or replaced while guests run: what needs no chip goes on, the rest is told so at once and works again
 // when the cause is gone.
 import assert from 'node:assert/strict';
+import { Occupant } from '../../src/hardware/occupant.js';
+import { listHandles } from '../../src/hardware/chip/sender.js';
 import { createHash, randomBytes, verify } from 'node:crypto';
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
-import { Account } from '../../src/hardware/turns/usage.js';
 import { Chip } from '../../src/hardware/chip/chip.js';
 import type { Hardware } from '../../src/hardware/hardware.js';
 import { DEFAULT_HOST_ROOT_HANDLE } from '../../src/hardware/host/keys.js';
@@ -22,7 +23,6 @@ import { eccTemplate, asParent, sealTemplate } from '../support/templates.js';
 import type { TestTpm } from '../support/vtpm.js';
 import { waitFor } from '../support/wait-for.js';
 
-const account = new Account('test');
 const nvIndex = 0x01500001;
 const persistentHandle = 0x81000007;
 const signing: TPMT_PUBLIC = {
@@ -173,7 +173,7 @@ describe('a chip', function () {
     return codeOf(await guest.execute(frame(Commands.Sign, request)));
   };
   const besides = async <T>(use: (other: Chip) => Promise<T>): Promise<T> => {
-    const other = await Chip.open(() => Tcti.open(bench.swtpm.tcti), new TestLog(), account, { clean: false });
+    const other = await Chip.open(() => Tcti.open(bench.swtpm.tcti), new TestLog(), new Occupant(), { clean: false });
     try {
       return await use(other);
     } finally {
@@ -231,7 +231,7 @@ describe('a chip', function () {
     assert.equal(hardware.condition.state, 'cleared');
     assert.match(hardware.condition.reason ?? '', /cleared or replaced.*lost unless/);
     await extend(guest.execute);
-    assert.equal(await besides(async (other) => (await other.handles(DEFAULT_HOST_ROOT_HANDLE, account)).length), 0);
+    assert.equal(await besides(async (other) => (await listHandles(other, DEFAULT_HOST_ROOT_HANDLE)).length), 0);
     await bench.swtpm.kill();
     await rename(`${memory}.saved`, memory);
     await bench.swtpm.restart();
@@ -240,7 +240,7 @@ describe('a chip', function () {
   });
 
   it('that somebody cleared: TPM_RC_FAILURE, nothing is made anew, other guests cannot be made', async () => {
-    await besides((other) => other.execute(Commands.Clear, { authHandle: TPM_RH.LOCKOUT }, { account }));
+    await besides((other) => other.execute(Commands.Clear, { authHandle: TPM_RH.LOCKOUT }));
     assert.equal(await signCode(), TPM_RC.FAILURE);
     assert.equal(hardware.condition.state, 'cleared');
     await extend(guest.execute);
@@ -248,7 +248,7 @@ describe('a chip', function () {
     // The chip goes on being asked whether it is the right one.
     bench.relay.clear();
     await waitFor(() => bench.relay.count > 0);
-    assert.equal(await besides(async (other) => (await other.handles(DEFAULT_HOST_ROOT_HANDLE, account)).length), 0);
+    assert.equal(await besides(async (other) => (await listHandles(other, DEFAULT_HOST_ROOT_HANDLE)).length), 0);
     assert.equal(hardware.condition.state, 'cleared');
     await assert.rejects(bench.open({ hostRecords: hardware.hostRecords }), /cleared, or it is another TPM/);
   });

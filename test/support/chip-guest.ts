@@ -1,5 +1,5 @@
 // A vTPM whose keys are in a real (software) chip, for tests of what reaches the chip.
-import type { Account } from '../../src/hardware/turns/usage.js';
+import type { Account } from '../../src/hardware/chip/usage.js';
 import type { Hardware } from '../../src/hardware/hardware.js';
 import { deriveBlobKey } from '../../src/keys/blob.js';
 import { HardwareEngine } from '../../src/keys/hardware-engine.js';

@@ -14,7 +14,7 @@ import { runDaemon } from '../../src/daemon/daemon.js';
 import type { GuestView } from '../../src/guests/view.js';
 import type { Logger } from '../../src/logger.js';
 import type { FailureParts } from '../../src/failure.js';
-import type { CommandCounter } from '../../src/hardware/turns/usage.js';
+import type { CommandCounter } from '../../src/hardware/chip/usage.js';
 import type { HostStore } from '../../src/store/host-store.js';
 import { LockedStore } from '../../src/store/locked-store.js';
 

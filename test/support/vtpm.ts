@@ -1,6 +1,6 @@
 // A vTPM for tests: no chip, no store; all keys are software keys.
 import { randomBytes } from 'node:crypto';
-import { Account } from '../../src/hardware/turns/usage.js';
+import { Account } from '../../src/hardware/chip/usage.js';
 import { KeyManagement } from '../../src/keys/key-management.js';
 import { SoftwareEngine } from '../../src/keys/software.js';
 import type { GuestProviders } from '../../src/properties/provider-set/guest-providers.js';

@@ -1,7 +1,6 @@
 // TPM 2.0 Library Part 1, 19: how commands to the chip are authorized, and what response codes say about that.
 import type { Command } from '../../tpm/command.js';
 import { baseCode, TPM_RC } from '../../tpm/response-code.js';
-import type { Account } from '../turns/usage.js';
 import type { PendingAuthorization } from './session.js';
 
 const EMPTY = Buffer.alloc(0);
@@ -17,8 +16,6 @@ export type Authorization =
 
 /** How a command is executed. */
 export interface ExecuteOptions {
-  /** Who pays. */
-  readonly account: Account;
   /** Names of the handles, in order; a handle that is its own Name (permanent, PCR, session) is left undefined. */
   readonly names?: readonly (Buffer | undefined)[];
   /** Authorization value of the first handle that needs one (default: empty); it goes into the long-lived session's HMAC. */

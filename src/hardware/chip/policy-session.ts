@@ -2,14 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import { StartAuthSession } from '../../tpm/commands/index.js';
 import { TPM_ALG, TPM_RH, TPM_SE } from '../../tpm/constants/index.js';
-import type { Account } from '../turns/usage.js';
-import type { Chip } from './chip.js';
+import type { CommandSender } from './sender.js';
 
 const NO_CIPHER = { algorithm: TPM_ALG.NULL, keyBits: null, mode: null } as const;
 const NONE = Buffer.alloc(0);
 
-/** Starts a policy session with SHA-256, neither salted nor bound; its handle, which the caller flushes or uses up. Part of a job; one command. */
-export async function startPolicySession(chip: Chip, account: Account): Promise<number> {
+/** Starts a policy session with SHA-256, neither salted nor bound; its handle, which the caller flushes or uses up. Part of a turn; one command. */
+export async function startPolicySession(sender: CommandSender): Promise<number> {
   const request = {
     tpmKey: TPM_RH.NULL,
     bind: TPM_RH.NULL,
@@ -19,6 +18,6 @@ export async function startPolicySession(chip: Chip, account: Account): Promise<
     symmetric: NO_CIPHER,
     authHash: TPM_ALG.SHA256,
   };
-  const { sessionHandle } = await chip.execute(StartAuthSession, request, { account });
+  const { sessionHandle } = await sender.execute(StartAuthSession, request);
   return sessionHandle;
 }

@@ -3,14 +3,13 @@ import { createPublicKey, diffieHellman, generateKeyPairSync, randomBytes, timin
 import { TPM_ALG, TPM_RH, TPM_SE, TPMA_SESSION } from '../../tpm/constants/index.js';
 import { encode } from '../../tpm/schema.js';
 import type { Command } from '../../tpm/command.js';
-import { FlushContext, StartAuthSession } from '../../tpm/commands/index.js';
+import { StartAuthSession } from '../../tpm/commands/index.js';
 import { KDFe } from '../../tpm/kdf.js';
 import { cpHash, cryptParameter, rpHash, sessionHmac, sessionKey, trimAuth } from '../../tpm/session-crypto.js';
 import { ResponseForged } from '../../tpm/response-error.js';
 import { TPMS_ECC_POINT, type TPMS_AUTH_COMMAND, type TPMS_AUTH_RESPONSE } from '../../tpm/structures/index.js';
-import type { Account } from '../turns/usage.js';
-import type { Chip } from './chip.js';
 import { ChipError } from './errors.js';
+import type { CommandSender } from './sender.js';
 
 const ALG = TPM_ALG.SHA256;
 const NONCE_SIZE = 32;
@@ -56,25 +55,21 @@ export class ChipSession {
     return this.current?.handle;
   }
 
-  /** Starts the session in the chip unless it is there. Rejects as {@link Chip.execute} does. */
-  async ensure(chip: Chip, account: Account): Promise<void> {
+  /** Starts the session in the chip unless it is there. Rejects as {@link CommandSender.execute} does. */
+  async ensure(sender: CommandSender): Promise<void> {
     if (this.current !== undefined) return;
-    await this.flushStale(chip, account);
+    await this.flushStale(sender);
     const nonceCaller = randomBytes(NONCE_SIZE);
     const { salt, encryptedSalt } = makeSalt(this.saltKey);
-    const response = await chip.execute(
-      StartAuthSession,
-      {
-        tpmKey: this.saltKey.handle,
-        bind: TPM_RH.NULL,
-        nonceCaller,
-        encryptedSalt,
-        sessionType: TPM_SE.HMAC,
-        symmetric: SYMMETRIC,
-        authHash: ALG,
-      },
-      { account },
-    );
+    const response = await sender.execute(StartAuthSession, {
+      tpmKey: this.saltKey.handle,
+      bind: TPM_RH.NULL,
+      nonceCaller,
+      encryptedSalt,
+      sessionType: TPM_SE.HMAC,
+      symmetric: SYMMETRIC,
+      authHash: ALG,
+    });
     const nonceTPM = Buffer.from(response.nonceTPM);
     this.current = { handle: response.sessionHandle, key: sessionKey(ALG, undefined, salt, nonceTPM, nonceCaller), nonceTPM };
     salt.fill(0);
@@ -116,9 +111,9 @@ export class ChipSession {
   }
 
   /** Takes the session out of the chip. */
-  async end(chip: Chip, account: Account): Promise<void> {
+  async end(sender: CommandSender): Promise<void> {
     this.distrust();
-    await this.flushStale(chip, account);
+    await this.flushStale(sender);
   }
 
   /** The chip and we no longer agree: a new session is started for the next command, the old one is flushed before. */
@@ -139,10 +134,10 @@ export class ChipSession {
     this.stale = undefined;
   }
 
-  private async flushStale(chip: Chip, account: Account): Promise<void> {
+  private async flushStale(sender: CommandSender): Promise<void> {
     const handle = this.stale;
     this.stale = undefined;
-    if (handle !== undefined) await chip.execute(FlushContext, { flushHandle: handle }, { account }).catch(ignoreChipError);
+    if (handle !== undefined) await sender.flush(handle).catch(ignoreChipError);
   }
 }
 

@@ -3,14 +3,13 @@ import { getCurve } from '../../crypto/ecc-curves.js';
 import { type EccKeyPair, generateEccKey, multiply } from '../../crypto/ecc.js';
 import { innerUnwrap, newInnerKey, outerUnwrap } from '../../crypto/outer-wrap.js';
 import { decapsulate } from '../../crypto/secrets.js';
-import { Duplicate, FlushContext, LoadExternal, PolicyCommandCode } from '../../tpm/commands/index.js';
+import { Duplicate, LoadExternal, PolicyCommandCode } from '../../tpm/commands/index.js';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH } from '../../tpm/constants/index.js';
 import { nameOfPublic } from '../../tpm/name.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { decode } from '../../tpm/schema.js';
 import { TPM2B_SENSITIVE, type TPMT_PUBLIC } from '../../tpm/structures/index.js';
-import type { Account } from '../turns/usage.js';
-import type { Chip } from '../chip/chip.js';
+import type { CommandSender } from '../chip/sender.js';
 import { startPolicySession } from '../chip/policy-session.js';
 import type { LoadableKey } from '../turns/slots.js';
 import { transferKeyPublic } from '../host/templates.js';
@@ -20,25 +19,20 @@ const CIPHER = { algorithm: TPM_ALG.AES, keyBits: 128, mode: TPM_ALG.CFB } as co
 
 /**
  * The secret of the loaded `key`, whose policy is `PolicyCommandCode(Duplicate)`. The chip encrypts it twice, for a fresh key of ours
- * and for this command. Part of a job; six commands.
+ * and for this command. Part of a turn; six commands.
  */
-export async function extractSecret(chip: Chip, account: Account, key: LoadableKey, handle: number): Promise<Buffer> {
+export async function extractSecret(sender: CommandSender, key: LoadableKey, handle: number): Promise<Buffer> {
   const curve = getCurve(TPM_ECC_CURVE.NIST_P256);
   const transfer = generateEccKey(curve);
   const inPublic = transferKeyPublic(transfer.point);
-  const { objectHandle: newParentHandle } = await chip.execute(
-    LoadExternal,
-    { inPrivate: null, inPublic, hierarchy: TPM_RH.NULL },
-    { account },
-  );
+  const { objectHandle: newParentHandle } = await sender.execute(LoadExternal, { inPrivate: null, inPublic, hierarchy: TPM_RH.NULL });
   const encryptionKeyIn = newInnerKey(CIPHER);
   try {
-    const policy = await startDuplicationPolicy(chip, account);
-    const { duplicate, outSymSeed } = await chip.execute(
+    const policy = await startDuplicationPolicy(sender);
+    const { duplicate, outSymSeed } = await sender.execute(
       Duplicate,
       { objectHandle: handle, newParentHandle, encryptionKeyIn, symmetricAlg: CIPHER },
       {
-        account,
         names: [key.name, nameOfPublic(inPublic)],
         authorizations: [
           { kind: 'policy', handle: policy },
@@ -46,18 +40,18 @@ export async function extractSecret(chip: Chip, account: Account, key: LoadableK
         ],
       },
     );
-    await chip.execute(FlushContext, { flushHandle: policy }, { account });
+    await sender.flush(policy);
     return await unwrap(key.name, inPublic, transfer, encryptionKeyIn, duplicate, outSymSeed);
   } finally {
-    await chip.execute(FlushContext, { flushHandle: newParentHandle }, { account });
+    await sender.flush(newParentHandle);
     encryptionKeyIn.fill(0);
     transfer.d.fill(0);
   }
 }
 
-async function startDuplicationPolicy(chip: Chip, account: Account): Promise<number> {
-  const sessionHandle = await startPolicySession(chip, account);
-  await chip.execute(PolicyCommandCode, { policySession: sessionHandle, code: Duplicate.code }, { account });
+async function startDuplicationPolicy(sender: CommandSender): Promise<number> {
+  const sessionHandle = await startPolicySession(sender);
+  await sender.execute(PolicyCommandCode, { policySession: sessionHandle, code: Duplicate.code });
   return sessionHandle;
 }
 

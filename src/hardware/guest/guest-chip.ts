@@ -1,17 +1,19 @@
 // The chip as one guest's TPM sees it: keys below the guest's root, and what is computed with them.
 import { hkdfSync } from 'node:crypto';
-import type { Command, Request, Response } from '../../tpm/command.js';
+import type { AnyCommand, Request, Response } from '../../tpm/command.js';
 import { ECDH_ZGen, RSA_Decrypt, Sign, Unseal } from '../../tpm/commands/index.js';
 import { TPM_RH, TPM_ST } from '../../tpm/constants/index.js';
 import { encode } from '../../tpm/schema.js';
 import { TPMT_PUBLIC } from '../../tpm/structures/index.js';
 import type { TPMS_ECC_POINT, TPMT_RSA_DECRYPT, TPMT_SENSITIVE, TPMT_SIGNATURE, TPMT_SIG_SCHEME } from '../../tpm/structures/index.js';
-import type { Account } from '../turns/usage.js';
+import type { Account } from '../chip/usage.js';
 import type { ChipInfo } from '../chip/info.js';
 import { createUnder, importUnder, loadable, type KeyBlobs } from '../host/create-key.js';
 import { extractSecret } from './extract-secret.js';
 import { isChipGone } from '../chip/errors.js';
-import type { ChipJobs } from '../turns/jobs.js';
+import type { TurnKind } from '../turns/scheduler.js';
+import type { Turn } from '../turns/turn.js';
+import { isOf, type Turns } from '../turns/turns.js';
 import type { LoadableKey } from '../turns/slots.js';
 
 const AUTH_SIZE = 32;
@@ -25,12 +27,12 @@ const NO_TICKET = { tag: TPM_ST.HASHCHECK, hierarchy: TPM_RH.NULL, digest: Buffe
 export class GuestChip {
   readonly account: Account;
   readonly info: ChipInfo;
-  private readonly jobs: ChipJobs;
+  private readonly turns: Turns;
   private readonly root: LoadableKey;
   private readonly authValue: Buffer;
 
-  constructor(jobs: ChipJobs, info: ChipInfo, root: LoadableKey, stateKey: Buffer, account: Account) {
-    this.jobs = jobs;
+  constructor(turns: Turns, info: ChipInfo, root: LoadableKey, stateKey: Buffer, account: Account) {
+    this.turns = turns;
     this.info = info;
     this.root = root;
     this.account = account;
@@ -44,11 +46,9 @@ export class GuestChip {
 
   /** Makes a key, or seals `data` (at most 128 bytes). One command if the root is in a slot; for an RSA key it takes seconds. */
   create(template: TPMT_PUBLIC, data: Buffer): Promise<KeyBlobs> {
-    const { jobs, account, root, authValue } = this;
-    return jobs.run(account, () =>
-      jobs.slots.use(root, account, (handle) =>
-        createUnder(jobs.chip, account, { handle, name: root.name }, template, { authValue, data }),
-      ),
+    const { root, authValue } = this;
+    return this.run('create', root, (turn) =>
+      turn.use(root, (handle) => createUnder(turn, { handle, name: root.name }, template, { authValue, data })),
     );
   }
 
@@ -57,11 +57,9 @@ export class GuestChip {
    * secret counts. The caller zeroizes it. One command if the root is in a slot.
    */
   import(publicArea: TPMT_PUBLIC, sensitive: TPMT_SENSITIVE): Promise<KeyBlobs> {
-    const { jobs, account, root, authValue } = this;
-    const secret = { ...sensitive, authValue, seedValue: Buffer.alloc(0) };
-    return jobs.run(account, () =>
-      jobs.slots.use(root, account, (handle) => importUnder(jobs.chip, account, { ...root, handle }, publicArea, secret)),
-    );
+    const { root } = this;
+    const secret = { ...sensitive, authValue: this.authValue, seedValue: Buffer.alloc(0) };
+    return this.run('create', root, (turn) => turn.use(root, (handle) => importUnder(turn, { ...root, handle }, publicArea, secret)));
   }
 
   /** A key that {@link create} or {@link import} made, to be used with the methods below. Sends no command; keeps no view of its arguments. */
@@ -77,7 +75,8 @@ export class GuestChip {
 
   /** `TPM2_RSA_Decrypt` (Part 3, 14.3). */
   async rsaDecrypt(key: LoadableKey, cipherText: Buffer, inScheme: TPMT_RSA_DECRYPT, label: Buffer): Promise<Buffer> {
-    const { message } = await this.operate(key, RSA_Decrypt, (keyHandle) => ({ keyHandle, cipherText, inScheme, label }));
+    const request = (keyHandle: number) => ({ keyHandle, cipherText, inScheme, label });
+    const { message } = await this.operate(key, RSA_Decrypt, request, (late) => late.message.fill(0));
     return message;
   }
 
@@ -89,7 +88,12 @@ export class GuestChip {
 
   /** `TPM2_Unseal` (Part 3, 12.7). */
   async unseal(key: LoadableKey): Promise<Buffer> {
-    const { outData } = await this.operate(key, Unseal, (itemHandle) => ({ itemHandle }));
+    const { outData } = await this.operate(
+      key,
+      Unseal,
+      (itemHandle) => ({ itemHandle }),
+      (late) => late.outData.fill(0),
+    );
     return outData;
   }
 
@@ -98,8 +102,12 @@ export class GuestChip {
    * call alone. Six commands; the caller zeroizes what it gets.
    */
   extract(key: LoadableKey): Promise<Buffer> {
-    const { jobs, account } = this;
-    return jobs.run(account, () => jobs.slots.use(key, account, (handle) => extractSecret(jobs.chip, account, key, handle)));
+    return this.run(
+      'use',
+      key,
+      (turn) => turn.use(key, (handle) => extractSecret(turn, key, handle)),
+      (late) => late.fill(0),
+    );
   }
 
   /**
@@ -107,27 +115,30 @@ export class GuestChip {
    * gone has nothing that could be removed: it is emptied when it comes back.
    */
   async close(): Promise<void> {
-    const { jobs, account, root } = this;
-    const prefix = `${root.name.toString('hex')}/`;
+    const { turns, account, root } = this;
     try {
-      await jobs.run(account, () => jobs.slots.discard((key) => key.id === root.id || key.id.startsWith(prefix), account));
+      await turns.run({ guest: account, kind: 'host' }, (turn) => turn.discard((key) => isOf(root, key)));
     } catch (error) {
       if (!isChipGone(error)) throw error;
     } finally {
-      jobs.slots.forgetContexts(prefix);
+      turns.forgetContexts(root.name);
       this.authValue.fill(0);
     }
   }
 
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any command there is
-  private operate<C extends Command<any, any, any, any>>(
+  private operate<C extends AnyCommand>(
     key: LoadableKey,
     of: C,
     request: (handle: number) => Request<C>,
+    discard?: (late: Response<C>) => void,
   ): Promise<Response<C>> {
-    const { jobs, account, authValue } = this;
-    return jobs.run(account, () =>
-      jobs.slots.use(key, account, (handle) => jobs.chip.execute(of, request(handle), { account, authValue, names: [key.name] })),
-    );
+    const options = { authValue: this.authValue, names: [key.name] };
+    return this.run('use', key, (turn) => turn.use(key, (handle) => turn.execute(of, request(handle), options)), discard);
+  }
+
+  /** A turn for the guest's command that runs: nobody waits for it any more once that is given up. */
+  private run<T>(kind: TurnKind, key: LoadableKey, job: (turn: Turn) => Promise<T>, discard?: (late: T) => void): Promise<T> {
+    const { account } = this;
+    return this.turns.run({ guest: account, kind, key: key.id, signal: account.signal }, job, discard);
   }
 }

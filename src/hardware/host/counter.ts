@@ -5,9 +5,10 @@ import { hash } from '../../tpm/hash.js';
 import { nameOfNvPublic } from '../../tpm/name.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { TPMS_NV_PUBLIC } from '../../tpm/structures/index.js';
-import type { Account } from '../turns/usage.js';
 import { ChipError, HostKeyError } from '../chip/errors.js';
-import type { ChipJobs } from '../turns/jobs.js';
+import { listHandles } from '../chip/sender.js';
+import type { HostTurns } from '../turns/turns.js';
+import type { Turn } from '../turns/turn.js';
 
 /** First NV index that is tried for the counter, in the owner's range (0x01800000 to 0x01bfffff). */
 export const DEFAULT_COUNTER_INDEX = 0x01805450;
@@ -23,8 +24,7 @@ const ATTRIBUTES = ((TPM_NT.COUNTER << TPMA_NV_NT_SHIFT) | TPMA_NV.AUTHREAD | TP
 
 /** What a counter is made with. */
 export interface HostCounterParts {
-  readonly jobs: ChipJobs;
-  readonly account: Account;
+  readonly run: HostTurns;
   /** 32 secret bytes: whoever knows them can increment the counter. */
   readonly authValue: Buffer;
   /** What belongs to this counter alone, e.g. Names of the host's keys: it is recognized by that. */
@@ -47,9 +47,8 @@ export class HostCounter {
 
   /** The NV index of this host's counter among those from `first` on, or undefined if there is none. */
   find(first: number): Promise<number | undefined> {
-    const { jobs, account } = this.parts;
-    return jobs.run(account, async () => {
-      for (const index of await this.occupied(first)) if ((await this.nameOf(index)) !== undefined) return index;
+    return this.parts.run(async (turn) => {
+      for (const index of await this.occupied(turn, first)) if ((await this.nameOf(turn, index)) !== undefined) return index;
       return undefined;
     });
   }
@@ -59,10 +58,10 @@ export class HostCounter {
    * incremented. Rejects with {@link HostKeyError}, which says what to do.
    */
   define(first: number): Promise<number> {
-    const { jobs, account, authValue, ownerAuth } = this.parts;
-    return jobs.run(account, async () => {
-      const occupied = await this.occupied(first);
-      for (const index of occupied) if ((await this.nameOf(index)) !== undefined) return index;
+    const { run, authValue, ownerAuth } = this.parts;
+    return run(async (turn) => {
+      const occupied = await this.occupied(turn, first);
+      for (const index of occupied) if ((await this.nameOf(turn, index)) !== undefined) return index;
       const nvIndex = Array.from({ length: COUNTER_INDICES }, (_, i) => first + i).find((index) => !occupied.includes(index));
       if (nvIndex === undefined)
         throw new HostKeyError(
@@ -70,7 +69,7 @@ export class HostCounter {
         );
       const request = { authHandle: TPM_RH.OWNER, auth: authValue, publicInfo: this.publicInfo(nvIndex, ATTRIBUTES) };
       try {
-        await jobs.chip.execute(NV_DefineSpace, request, { account, authValue: ownerAuth });
+        await turn.execute(NV_DefineSpace, request, { authValue: ownerAuth });
       } catch (error) {
         throw explainDefinition(error);
       }
@@ -80,8 +79,7 @@ export class HostCounter {
 
   /** The counter's value; `unused` before the first increment; `missing` if the index is not there, or is not this host's. */
   read(nvIndex: number): Promise<bigint | 'unused' | 'missing'> {
-    const { jobs, account } = this.parts;
-    return jobs.run(account, () => this.readNow(nvIndex));
+    return this.parts.run((turn) => this.readNow(turn, nvIndex));
   }
 
   /**
@@ -89,52 +87,50 @@ export class HostCounter {
    * that an increment whose answer was lost is not repeated.
    */
   advance(nvIndex: number, from: bigint | 'unused'): Promise<bigint | 'unused' | 'missing'> {
-    const { jobs, account, authValue } = this.parts;
-    return jobs.run(account, async () => {
-      const value = await this.readNow(nvIndex);
+    const { run, authValue } = this.parts;
+    return run(async (turn) => {
+      const value = await this.readNow(turn, nvIndex);
       if (value !== from) return value;
       const name = this.name(nvIndex, from !== 'unused');
-      await jobs.chip.execute(NV_Increment, { authHandle: nvIndex, nvIndex }, { account, authValue, names: [name, name] });
-      return await this.readNow(nvIndex);
+      await turn.execute(NV_Increment, { authHandle: nvIndex, nvIndex }, { authValue, names: [name, name] });
+      return await this.readNow(turn, nvIndex);
     });
   }
 
   /** Removes the counter, if it is this host's. */
   remove(nvIndex: number): Promise<void> {
-    const { jobs, account, ownerAuth } = this.parts;
-    return jobs.run(account, async () => {
-      if (!(await this.occupied(nvIndex)).includes(nvIndex)) return;
-      const found = await this.nameOf(nvIndex);
+    const { run, ownerAuth } = this.parts;
+    return run(async (turn) => {
+      if (!(await this.occupied(turn, nvIndex)).includes(nvIndex)) return;
+      const found = await this.nameOf(turn, nvIndex);
       if (found === undefined) return;
       const names = [undefined, this.name(nvIndex, found === 'used')];
-      await jobs.chip.execute(NV_UndefineSpace, { authHandle: TPM_RH.OWNER, nvIndex }, { account, authValue: ownerAuth, names });
+      await turn.execute(NV_UndefineSpace, { authHandle: TPM_RH.OWNER, nvIndex }, { authValue: ownerAuth, names });
     });
   }
 
-  private async readNow(nvIndex: number): Promise<bigint | 'unused' | 'missing'> {
-    const { jobs, account, authValue } = this.parts;
-    if (!(await this.occupied(nvIndex)).includes(nvIndex)) return 'missing';
-    const found = await this.nameOf(nvIndex);
+  private async readNow(turn: Turn, nvIndex: number): Promise<bigint | 'unused' | 'missing'> {
+    const { authValue } = this.parts;
+    if (!(await this.occupied(turn, nvIndex)).includes(nvIndex)) return 'missing';
+    const found = await this.nameOf(turn, nvIndex);
     if (found === undefined) return 'missing';
     if (found === 'unused') return 'unused';
     const name = this.name(nvIndex, true);
     const request = { authHandle: nvIndex, nvIndex, size: SIZE, offset: 0 };
-    const { data } = await jobs.chip.execute(NV_Read, request, { account, authValue, names: [name, name] });
+    const { data } = await turn.execute(NV_Read, request, { authValue, names: [name, name] });
     if (data.length !== SIZE) throw new ChipError(NV_Read.name, TPM_RC.NV_SIZE);
     return data.readBigUInt64BE(0);
   }
 
   /** Whether the index is this host's counter, and was incremented. */
-  private async nameOf(nvIndex: number): Promise<'used' | 'unused' | undefined> {
-    const { jobs, account } = this.parts;
-    const { nvName } = await jobs.chip.execute(NV_ReadPublic, { nvIndex }, { account });
+  private async nameOf(turn: Turn, nvIndex: number): Promise<'used' | 'unused' | undefined> {
+    const { nvName } = await turn.execute(NV_ReadPublic, { nvIndex });
     if (nvName.equals(this.name(nvIndex, true))) return 'used';
     return nvName.equals(this.name(nvIndex, false)) ? 'unused' : undefined;
   }
 
-  private async occupied(first: number): Promise<number[]> {
-    const { jobs, account } = this.parts;
-    const indices = await jobs.chip.handles(first, account);
+  private async occupied(turn: Turn, first: number): Promise<number[]> {
+    const indices = await listHandles(turn, first);
     return indices.filter((index) => index < first + COUNTER_INDICES);
   }
 

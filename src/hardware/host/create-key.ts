@@ -6,8 +6,7 @@ import { nameOfPublic } from '../../tpm/name.js';
 import { decode, encode } from '../../tpm/schema.js';
 import { TPM_ALG } from '../../tpm/constants/index.js';
 import { TPM2B_SENSITIVE, TPMT_PUBLIC, type TPMT_SENSITIVE } from '../../tpm/structures/index.js';
-import type { Account } from '../turns/usage.js';
-import type { Chip } from '../chip/chip.js';
+import type { CommandSender } from '../chip/sender.js';
 import type { LoadableKey, PersistentKey } from '../turns/slots.js';
 
 /** An object as it is stored: contents of its `TPM2B_PUBLIC` and `TPM2B_PRIVATE`. */
@@ -26,15 +25,14 @@ export interface SensitiveInput {
 
 const NOTHING: SensitiveInput = { authValue: Buffer.alloc(0), data: Buffer.alloc(0) };
 
-/** Creates an object below the loaded `parent`, which needs no authValue. Part of a job. */
+/** Creates an object below the loaded `parent`, which needs no authValue. Part of a turn. */
 export async function createUnder(
-  chip: Chip,
-  account: Account,
+  sender: CommandSender,
   parent: PersistentKey,
   template: TPMT_PUBLIC,
   sensitive: SensitiveInput = NOTHING,
 ): Promise<KeyBlobs> {
-  const { outPublic, outPrivate } = await chip.execute(
+  const { outPublic, outPrivate } = await sender.execute(
     Create,
     {
       parentHandle: parent.handle,
@@ -43,7 +41,7 @@ export async function createUnder(
       outsideInfo: Buffer.alloc(0),
       creationPCR: [],
     },
-    { account, names: [parent.name] },
+    { names: [parent.name] },
   );
   return { publicArea: encode(TPMT_PUBLIC, outPublic), privateBlob: Buffer.from(outPrivate) };
 }
@@ -52,11 +50,10 @@ const INNER_CIPHER = { algorithm: TPM_ALG.AES, keyBits: 128, mode: TPM_ALG.CFB }
 
 /**
  * Brings a key from outside below the loaded `parent`, an ECC storage key with AES-128 and SHA-256 that needs no authValue. The key
- * is encrypted for the parent (outer wrap) and for this command (inner wrap), as an encryptedDuplication parent demands. Part of a job.
+ * is encrypted for the parent (outer wrap) and for this command (inner wrap), as an encryptedDuplication parent demands. Part of a turn.
  */
 export async function importUnder(
-  chip: Chip,
-  account: Account,
+  sender: CommandSender,
   parent: PersistentKey & { readonly publicArea: TPMT_PUBLIC },
   publicArea: TPMT_PUBLIC,
   sensitive: TPMT_SENSITIVE,
@@ -76,7 +73,7 @@ export async function importUnder(
       inSymSeed,
       symmetricAlg: INNER_CIPHER,
     };
-    const { outPrivate } = await chip.execute(Import, request, { account, names: [parent.name] });
+    const { outPrivate } = await sender.execute(Import, request, { names: [parent.name] });
     return { publicArea: encode(TPMT_PUBLIC, publicArea), privateBlob: Buffer.from(outPrivate) };
   } finally {
     for (const used of [seed, encryptionKey, clear]) used.fill(0);

@@ -1,14 +1,13 @@
 // The host's own keys in the chip: host root and migration authority.
 import type { Response } from '../../tpm/command.js';
-import { CreatePrimary, EvictControl, FlushContext, ReadPublic } from '../../tpm/commands/index.js';
+import { CreatePrimary, EvictControl, ReadPublic } from '../../tpm/commands/index.js';
 import { TPM_ALG, TPM_RH } from '../../tpm/constants/index.js';
 import { nameOfPublic } from '../../tpm/name.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { encode } from '../../tpm/schema.js';
 import { TPMT_PUBLIC, type TPMS_ECC_POINT } from '../../tpm/structures/index.js';
-import type { Account } from '../turns/usage.js';
-import { ChipSession } from '../chip/session.js';
 import type { Chip } from '../chip/chip.js';
+import { listHandles, type CommandSender } from '../chip/sender.js';
 import { ChipCleared, ChipError, HostKeyError } from '../chip/errors.js';
 import type { PersistentKey } from '../turns/slots.js';
 import { HOST_ROOT_TEMPLATE, TEMPORARY_ROOT_TEMPLATE } from './templates.js';
@@ -43,19 +42,19 @@ export interface HostRootOptions {
  * Finds the host root, or makes it and puts it at its persistent handle. Rejects with {@link HostKeyError} if another key is
  * there, if it is not the recorded one, or if the owner authorization is wrong.
  */
-export async function openHostRoot(chip: Chip, account: Account, options: HostRootOptions): Promise<HostRoot> {
-  const [first] = await chip.handles(options.handle, account);
-  const root = first === options.handle ? await readHostRoot(chip, account, options.handle) : await createHostRoot(chip, account, options);
+export async function openHostRoot(chip: Chip, options: HostRootOptions): Promise<HostRoot> {
+  const [first] = await listHandles(chip, options.handle);
+  const root = first === options.handle ? await readHostRoot(chip, options.handle) : await createHostRoot(chip, options);
   requireRecorded(root, options);
   return root;
 }
 
 /** Rejects with {@link ChipCleared} if the host root is not in the chip any more. */
-export async function verifyHostRoot(chip: Chip, account: Account, { handle, name }: HostRoot): Promise<void> {
+export async function verifyHostRoot(sender: CommandSender, { handle, name }: HostRoot): Promise<void> {
   const wayOut =
     'the keys of its guests are lost unless the TPM that they were made in is put back; nothing was changed or made anew in this one';
   try {
-    const { outPublic } = await chip.execute(ReadPublic, { objectHandle: handle }, { account });
+    const { outPublic } = await sender.execute(ReadPublic, { objectHandle: handle });
     if (nameOfPublic(outPublic).equals(name)) return;
   } catch (error) {
     if (!(error instanceof ChipError) || error.base !== TPM_RC.HANDLE) throw error;
@@ -64,8 +63,8 @@ export async function verifyHostRoot(chip: Chip, account: Account, { handle, nam
   throw new ChipCleared(`the TPM was cleared or replaced, its key ${hex(handle)} is another one: ${wayOut}`);
 }
 
-async function readHostRoot(chip: Chip, account: Account, handle: number): Promise<HostRoot> {
-  const { outPublic } = await chip.execute(ReadPublic, { objectHandle: handle }, { account });
+async function readHostRoot(sender: CommandSender, handle: number): Promise<HostRoot> {
+  const { outPublic } = await sender.execute(ReadPublic, { objectHandle: handle });
   const root = asHostRoot(handle, outPublic);
   if (root === undefined || !matchesTemplate(outPublic)) {
     throw new HostKeyError(
@@ -76,18 +75,18 @@ async function readHostRoot(chip: Chip, account: Account, handle: number): Promi
   return root;
 }
 
-async function createHostRoot(chip: Chip, account: Account, options: HostRootOptions): Promise<HostRoot> {
-  const dropSession = options.ownerAuth.length > 0 ? await startTemporarySession(chip, account) : undefined;
+async function createHostRoot(chip: Chip, options: HostRootOptions): Promise<HostRoot> {
+  const dropSession = options.ownerAuth.length > 0 ? await startTemporarySession(chip) : undefined;
   try {
-    const { objectHandle, outPublic } = await createPrimary(chip, account, TPM_RH.OWNER, HOST_ROOT_TEMPLATE, options.ownerAuth);
+    const { objectHandle, outPublic } = await createPrimary(chip, TPM_RH.OWNER, HOST_ROOT_TEMPLATE, options.ownerAuth);
     const root = asHostRoot(options.handle, outPublic);
     if (root === undefined) throw new HostKeyError('the TPM made another key than it was asked for as host root');
     try {
       requireRecorded(root, options);
       const request = { auth: TPM_RH.OWNER, objectHandle, persistentHandle: options.handle };
-      await chip.execute(EvictControl, request, { account, authValue: options.ownerAuth, names: [undefined, root.name] });
+      await chip.execute(EvictControl, request, { authValue: options.ownerAuth, names: [undefined, root.name] });
     } finally {
-      await chip.execute(FlushContext, { flushHandle: objectHandle }, { account });
+      await chip.flush(objectHandle);
     }
     return root;
   } catch (error) {
@@ -98,8 +97,7 @@ async function createHostRoot(chip: Chip, account: Account, options: HostRootOpt
 }
 
 async function createPrimary(
-  chip: Chip,
-  account: Account,
+  sender: CommandSender,
   primaryHandle: number,
   inPublic: TPMT_PUBLIC,
   authValue: Buffer,
@@ -112,23 +110,20 @@ async function createPrimary(
     outsideInfo: nothing,
     creationPCR: [],
   };
-  return await chip.execute(CreatePrimary, request, { account, authValue });
+  return await sender.execute(CreatePrimary, request, { authValue });
 }
 
 /**
  * Before there is a host root, the owner authorization is hidden by a session whose secret is agreed with a temporary key.
  * Returns what ends that.
  */
-async function startTemporarySession(chip: Chip, account: Account): Promise<() => Promise<void>> {
-  const { objectHandle, outPublic } = await createPrimary(chip, account, TPM_RH.NULL, TEMPORARY_ROOT_TEMPLATE, Buffer.alloc(0));
+async function startTemporarySession(chip: Chip): Promise<() => Promise<void>> {
+  const { objectHandle, outPublic } = await createPrimary(chip, TPM_RH.NULL, TEMPORARY_ROOT_TEMPLATE, Buffer.alloc(0));
   if (outPublic.type !== TPM_ALG.ECC) throw new HostKeyError('the TPM made another key than it was asked for');
-  const session = new ChipSession({ handle: objectHandle, point: outPublic.unique });
-  chip.session = session;
+  chip.authorizeWith({ handle: objectHandle, point: outPublic.unique });
   return async () => {
-    chip.session = undefined;
-    const handles = session.handle === undefined ? [objectHandle] : [session.handle, objectHandle];
-    session.reset();
-    for (const flushHandle of handles) await chip.execute(FlushContext, { flushHandle }, { account });
+    await chip.endSession();
+    await chip.flush(objectHandle);
   };
 }
 

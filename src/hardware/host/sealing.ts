@@ -1,13 +1,5 @@
 // TPM 2.0 Library Part 3, 23.7 and 23.16: state keys that the chip unseals only to an approved host.
-import {
-  FlushContext,
-  LoadExternal,
-  PolicyAuthorize,
-  PolicyGetDigest,
-  PolicyPCR,
-  Unseal,
-  VerifySignature,
-} from '../../tpm/commands/index.js';
+import { LoadExternal, PolicyAuthorize, PolicyGetDigest, PolicyPCR, Unseal, VerifySignature } from '../../tpm/commands/index.js';
 import { TPM_ALG, TPM_RH } from '../../tpm/constants/index.js';
 import { hash } from '../../tpm/hash.js';
 import { nameOfPublic } from '../../tpm/name.js';
@@ -15,8 +7,7 @@ import { pcrBitmap } from '../../tpm/pcr-bitmap.js';
 import { policyDigest } from '../../tpm/policy-digest.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { TPML_PCR_SELECTION, TPMT_PUBLIC, TPMT_SIGNATURE } from '../../tpm/structures/index.js';
-import type { Account } from '../turns/usage.js';
-import type { Chip } from '../chip/chip.js';
+import type { CommandSender } from '../chip/sender.js';
 import { ChipError, HostPolicyError } from '../chip/errors.js';
 import { startPolicySession } from '../chip/policy-session.js';
 import type { LoadableKey } from '../turns/slots.js';
@@ -58,24 +49,23 @@ export function pcrPolicyDigest(choice: PcrChoice, values: readonly Buffer[]): B
   return policyDigest([[PolicyPCR, { pcrs: selectionOf(choice), pcrDigest: hash(NAME_ALG, ...values) }]], NAME_ALG);
 }
 
-/** Digest of `PolicyPCR` over the PCRs as they are now. Part of a job; three commands. */
-export async function currentPolicy(chip: Chip, account: Account, choice: PcrChoice): Promise<Buffer> {
-  return await withPolicySession(chip, account, (session) => extendWithPcrs(chip, account, session, choice));
+/** Digest of `PolicyPCR` over the PCRs as they are now. Part of a turn; three commands. */
+export async function currentPolicy(sender: CommandSender, choice: PcrChoice): Promise<Buffer> {
+  return await withPolicySession(sender, (session) => extendWithPcrs(sender, session, choice));
 }
 
-/** `authPolicy` of what is sealed to `to` now. Part of a job. */
-export async function policyOf(chip: Chip, account: Account, to: SealedTo): Promise<Buffer> {
-  if (to.kind === 'pcrs') return await currentPolicy(chip, account, to.choice);
+/** `authPolicy` of what is sealed to `to` now. Part of a turn. */
+export async function policyOf(sender: CommandSender, to: SealedTo): Promise<Buffer> {
+  if (to.kind === 'pcrs') return await currentPolicy(sender, to.choice);
   return authorizedPolicyDigest(nameOfPublic(to.key), HOST_POLICY_REF);
 }
 
 /**
- * Unseals the loaded `key`, which is sealed to `to`. What it holds crosses the bus encrypted, in the long-lived session. Part of a job.
+ * Unseals the loaded `key`, which is sealed to `to`. What it holds crosses the bus encrypted, in the long-lived session. Part of a turn.
  * Rejects with {@link HostPolicyError} if the host's PCRs are not those, or none that the authority approved.
  */
 export async function unsealApproved(
-  chip: Chip,
-  account: Account,
+  sender: CommandSender,
   key: LoadableKey,
   itemHandle: number,
   to: SealedTo,
@@ -83,13 +73,12 @@ export async function unsealApproved(
 ): Promise<Buffer> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await withPolicySession(chip, account, async (session) => {
-        await satisfy(chip, account, session, to, approved);
-        const { outData } = await chip.execute(
+      return await withPolicySession(sender, async (session) => {
+        await satisfy(sender, session, to, approved);
+        const { outData } = await sender.execute(
           Unseal,
           { itemHandle },
           {
-            account,
             names: [key.name],
             authorizations: [
               { kind: 'policy', handle: session },
@@ -109,58 +98,60 @@ export async function unsealApproved(
   }
 }
 
-async function satisfy(chip: Chip, account: Account, session: number, to: SealedTo, approved: readonly ApprovedPolicy[]): Promise<void> {
+async function satisfy(sender: CommandSender, session: number, to: SealedTo, approved: readonly ApprovedPolicy[]): Promise<void> {
   if (to.kind === 'pcrs') {
-    await extendWithPcrs(chip, account, session, to.choice);
+    await extendWithPcrs(sender, session, to.choice);
     return;
   }
-  const match = await findApproved(chip, account, approved);
+  const match = await findApproved(sender, approved);
   if (match === undefined) throw new HostPolicyError(differs(to));
-  await extendWithPcrs(chip, account, session, match.choice);
+  await extendWithPcrs(sender, session, match.choice);
   const keySign = nameOfPublic(to.key);
-  const checkTicket = await verifyApproval(chip, account, to.key, match);
-  await chip.execute(
-    PolicyAuthorize,
-    { policySession: session, approvedPolicy: match.policy, policyRef: HOST_POLICY_REF, keySign, checkTicket },
-    { account },
-  );
+  const checkTicket = await verifyApproval(sender, to.key, match);
+  await sender.execute(PolicyAuthorize, {
+    policySession: session,
+    approvedPolicy: match.policy,
+    policyRef: HOST_POLICY_REF,
+    keySign,
+    checkTicket,
+  });
 }
 
-async function findApproved(chip: Chip, account: Account, approved: readonly ApprovedPolicy[]): Promise<ApprovedPolicy | undefined> {
+async function findApproved(sender: CommandSender, approved: readonly ApprovedPolicy[]): Promise<ApprovedPolicy | undefined> {
   for (const each of approved) {
-    if ((await currentPolicy(chip, account, each.choice)).equals(each.policy)) return each;
+    if ((await currentPolicy(sender, each.choice)).equals(each.policy)) return each;
   }
   return undefined;
 }
 
-async function verifyApproval(chip: Chip, account: Account, key: TPMT_PUBLIC, { policy, signature }: ApprovedPolicy) {
+async function verifyApproval(sender: CommandSender, key: TPMT_PUBLIC, { policy, signature }: ApprovedPolicy) {
   const request = { inPrivate: null, inPublic: key, hierarchy: TPM_RH.OWNER };
-  const { objectHandle } = await chip.execute(LoadExternal, request, { account });
+  const { objectHandle } = await sender.execute(LoadExternal, request);
   try {
     const digest = hash(NAME_ALG, policyToSign(policy));
-    const { validation } = await chip.execute(
+    const { validation } = await sender.execute(
       VerifySignature,
       { keyHandle: objectHandle, digest, signature },
-      { account, names: [nameOfPublic(key)] },
+      { names: [nameOfPublic(key)] },
     );
     return { ...validation, digest: Buffer.from(validation.digest) };
   } catch (error) {
     if (!(error instanceof ChipError) || error.base !== TPM_RC.SIGNATURE) throw error;
     throw new HostPolicyError("the signature of the approved policy is not the authority's", { cause: error });
   } finally {
-    await chip.execute(FlushContext, { flushHandle: objectHandle }, { account });
+    await sender.flush(objectHandle);
   }
 }
 
-async function extendWithPcrs(chip: Chip, account: Account, policySession: number, choice: PcrChoice): Promise<Buffer> {
-  await chip.execute(PolicyPCR, { policySession, pcrDigest: NONE, pcrs: selectionOf(choice) }, { account });
-  const { policyDigest } = await chip.execute(PolicyGetDigest, { policySession }, { account });
+async function extendWithPcrs(sender: CommandSender, policySession: number, choice: PcrChoice): Promise<Buffer> {
+  await sender.execute(PolicyPCR, { policySession, pcrDigest: NONE, pcrs: selectionOf(choice) });
+  const { policyDigest } = await sender.execute(PolicyGetDigest, { policySession });
   return Buffer.from(policyDigest);
 }
 
-async function withPolicySession<T>(chip: Chip, account: Account, use: (session: number) => Promise<T>): Promise<T> {
-  const sessionHandle = await startPolicySession(chip, account);
-  const flush = (): Promise<unknown> => chip.execute(FlushContext, { flushHandle: sessionHandle }, { account });
+async function withPolicySession<T>(sender: CommandSender, use: (session: number) => Promise<T>): Promise<T> {
+  const sessionHandle = await startPolicySession(sender);
+  const flush = (): Promise<void> => sender.flush(sessionHandle);
   let result: T;
   try {
     result = await use(sessionHandle);

@@ -2,10 +2,9 @@
 import { Unseal } from '../../tpm/commands/index.js';
 import { TPMA_OBJECT } from '../../tpm/constants/index.js';
 import type { TPMT_PUBLIC } from '../../tpm/structures/index.js';
-import type { Account } from '../turns/usage.js';
 import { createUnder, loadable } from './create-key.js';
 import { policyOf, unsealApproved, type ApprovedPolicy, type SealedTo } from './sealing.js';
-import type { ChipJobs } from '../turns/jobs.js';
+import type { Turn } from '../turns/turn.js';
 import type { LoadableKey } from '../turns/slots.js';
 import { sealedPublic } from './templates.js';
 
@@ -24,37 +23,32 @@ export interface SealedStateKey {
 
 /** Seals and unseals state keys. */
 export class StateKeys {
-  constructor(
-    private readonly jobs: ChipJobs,
-    private readonly options: SealOptions,
-  ) {}
+  constructor(private readonly options: SealOptions) {}
 
-  /** Seals `stateKey` below the guest's `root`. Part of a job. */
-  async seal(account: Account, root: LoadableKey, stateKey: Buffer): Promise<SealedStateKey> {
-    const { chip, slots } = this.jobs;
+  /** Seals `stateKey` below the guest's `root`. Part of a turn. */
+  async seal(turn: Turn, root: LoadableKey, stateKey: Buffer): Promise<SealedStateKey> {
     const { to } = this.options;
-    const policy = to === undefined ? undefined : await policyOf(chip, account, to);
+    const policy = to === undefined ? undefined : await policyOf(turn, to);
     const template = sealedUnderPolicy(sealedPublic(root.publicArea), policy);
-    const sealed = await slots.use(root, account, (handle) =>
-      createUnder(chip, account, { handle, name: root.name }, template, { authValue: Buffer.alloc(0), data: stateKey }),
+    const sealed = await turn.use(root, (handle) =>
+      createUnder(turn, { handle, name: root.name }, template, { authValue: Buffer.alloc(0), data: stateKey }),
     );
     const stored = { stateKeyPublic: sealed.publicArea, stateKeyPrivate: sealed.privateBlob };
     return to === undefined ? stored : { ...stored, sealedTo: to };
   }
 
-  /** The state key in clear; whoever gets it zeroizes it. Rejects with `HostPolicyError` if it is sealed to another host, or as the chip does. */
-  async unseal(account: Account, root: LoadableKey, { stateKeyPublic, stateKeyPrivate, sealedTo }: SealedStateKey): Promise<Buffer> {
-    const { jobs } = this;
-    const { chip, slots } = jobs;
+  /**
+   * The state key in clear; whoever gets it zeroizes it. Rejects with `HostPolicyError` if it is sealed to another host, or as the chip
+   * does. Part of a turn.
+   */
+  async unseal(turn: Turn, root: LoadableKey, { stateKeyPublic, stateKeyPrivate, sealedTo }: SealedStateKey): Promise<Buffer> {
     const key = loadable({ publicArea: stateKeyPublic, privateBlob: stateKeyPrivate }, root);
     const approved = sealedTo?.kind === 'authority' ? await this.options.approved() : [];
-    return await jobs.run(account, () =>
-      slots.use(key, account, async (itemHandle) => {
-        if (sealedTo !== undefined) return await unsealApproved(chip, account, key, itemHandle, sealedTo, approved);
-        const { outData } = await chip.execute(Unseal, { itemHandle }, { account, names: [key.name] });
-        return outData;
-      }),
-    );
+    return await turn.use(key, async (itemHandle) => {
+      if (sealedTo !== undefined) return await unsealApproved(turn, key, itemHandle, sealedTo, approved);
+      const { outData } = await turn.execute(Unseal, { itemHandle }, { names: [key.name] });
+      return outData;
+    });
   }
 }
 

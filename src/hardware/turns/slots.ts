@@ -1,9 +1,8 @@
 // TPM 2.0 Library Part 1, 30: object slots of the chip, and contexts of what does not fit.
-import { ContextLoad, ContextSave, FlushContext, Load } from '../../tpm/commands/index.js';
+import { ContextLoad, ContextSave, Load } from '../../tpm/commands/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { TPMS_CONTEXT, TPMT_PUBLIC } from '../../tpm/structures/index.js';
-import type { Account } from './usage.js';
-import type { Chip } from '../chip/chip.js';
+import type { SlotKeeper } from '../chip/chip.js';
 import { ChipError } from '../chip/errors.js';
 
 /** A key at a persistent handle: it needs no slot of ours. */
@@ -39,6 +38,8 @@ export interface SlotCounters {
 }
 
 const DEFAULT_CONTEXTS = 4096;
+/** A key and its parent. */
+const LEAST_SLOTS = 2;
 
 /**
  * Keeps keys in the chip as long as there is room. The least recently used one makes room for another; its context is saved
@@ -50,9 +51,6 @@ const DEFAULT_CONTEXTS = 4096;
  */
 export class SlotCache {
   readonly counters: SlotCounters = { hits: 0, loads: 0, contextLoads: 0, contextSaves: 0, evictions: 0 };
-  private readonly chip: Chip;
-  private limit: number;
-  private readonly maxContexts: number;
   /** In order of use, the latest last. */
   private readonly slots = new Map<string, Slot>();
   private readonly contexts = new Map<string, TPMS_CONTEXT>();
@@ -60,15 +58,20 @@ export class SlotCache {
   private persistentTakesSlot = false;
 
   /** @param limit slots that the chip says it has; where there is less room, it tells, and one more key makes room */
-  constructor(chip: Chip, limit: number, maxContexts = DEFAULT_CONTEXTS) {
-    this.chip = chip;
-    this.limit = Math.max(2, limit);
-    this.maxContexts = maxContexts;
-    chip.relieve = (account) => this.relieve(account);
-    chip.onLost = (reset) => {
-      this.slots.clear();
-      if (reset) this.contexts.clear();
-    };
+  constructor(
+    private limit = LEAST_SLOTS,
+    private readonly maxContexts = DEFAULT_CONTEXTS,
+  ) {}
+
+  /** How many slots the chip says it has. */
+  setLimit(limit: number): void {
+    this.limit = Math.max(LEAST_SLOTS, limit);
+  }
+
+  /** The chip lost its handles; `reset` if it was reset, so that saved contexts are void too. */
+  lost(reset: boolean): void {
+    this.slots.clear();
+    if (reset) this.contexts.clear();
   }
 
   /** Slots in use, and how many there are. */
@@ -77,27 +80,27 @@ export class SlotCache {
   }
 
   /**
-   * Runs `operate` with the handle of `key`, loaded and kept in its slot meanwhile. Part of a scheduler's job.
+   * Runs `operate` with the handle of `key`, loaded and kept in its slot meanwhile. Part of a turn.
    * Rejects as {@link Chip.execute} and `operate` do; with {@link ChipRestarted} if the chip turns out not to have what we thought
    * was in its slots, because it was reset behind our back: the job then begins anew with empty slots.
    */
-  async use<T>(key: LoadableKey, account: Account, operate: (handle: number) => Promise<T>): Promise<T> {
+  async use<T>(chip: SlotKeeper, key: LoadableKey, operate: (handle: number) => Promise<T>): Promise<T> {
     const trusting = this.isPresent(key) || ('parent' in key.parent && this.isPresent(key.parent));
     const useOnce = async (): Promise<T> => {
-      const slot = await this.pin(key, account);
+      const slot = await this.pin(chip, key);
       try {
         return await operate(slot.handle);
       } finally {
         slot.pins--;
       }
     };
-    return trusting ? await this.resynchronizing(account, useOnce) : await useOnce();
+    return trusting ? await this.resynchronizing(chip, useOnce) : await useOnce();
   }
 
-  /** Takes all keys that `mine` selects out of the chip. Part of a scheduler's job. */
-  async discard(mine: (key: LoadableKey) => boolean, account: Account): Promise<void> {
+  /** Takes all keys that `mine` selects out of the chip. Part of a turn. */
+  async discard(chip: SlotKeeper, mine: (key: LoadableKey) => boolean): Promise<void> {
     for (const slot of [...this.slots.values()].filter(({ key }) => mine(key))) {
-      await this.resynchronizing(account, () => this.flush(slot, account));
+      await this.resynchronizing(chip, () => chip.flush(slot.handle));
       this.slots.delete(slot.key.id);
     }
   }
@@ -111,7 +114,7 @@ export class SlotCache {
     return this.slots.has(key.id);
   }
 
-  private async pin(key: LoadableKey, account: Account): Promise<Slot> {
+  private async pin(chip: SlotKeeper, key: LoadableKey): Promise<Slot> {
     const present = this.slots.get(key.id);
     if (present !== undefined) {
       this.slots.delete(key.id);
@@ -120,20 +123,20 @@ export class SlotCache {
       this.counters.hits++;
       return present;
     }
-    const handle = (await this.loadContext(key, account)) ?? (await this.load(key, account));
-    if ([...this.slots.values()].some((slot) => slot.handle === handle)) return await this.chip.resynchronize(ContextLoad.name, account);
+    const handle = (await this.loadContext(chip, key)) ?? (await this.load(chip, key));
+    if ([...this.slots.values()].some((slot) => slot.handle === handle)) return await chip.resynchronize(ContextLoad.name);
     const slot = { key, handle, pins: 1 };
     this.slots.set(key.id, slot);
     return slot;
   }
 
   /** The handle, or undefined if there is no context or the chip no longer takes it. */
-  private async loadContext(key: LoadableKey, account: Account): Promise<number | undefined> {
+  private async loadContext(chip: SlotKeeper, key: LoadableKey): Promise<number | undefined> {
     const context = this.contexts.get(key.id);
     if (context === undefined) return undefined;
-    await this.makeRoom(1, account);
+    await this.makeRoom(chip, 1);
     try {
-      const { loadedHandle } = await this.chip.execute(ContextLoad, { context }, { account });
+      const { loadedHandle } = await chip.execute(ContextLoad, { context });
       this.counters.contextLoads++;
       this.contexts.delete(key.id);
       this.contexts.set(key.id, context);
@@ -145,46 +148,46 @@ export class SlotCache {
     }
   }
 
-  private async load(key: LoadableKey, account: Account): Promise<number> {
+  private async load(chip: SlotKeeper, key: LoadableKey): Promise<number> {
     const { parent } = key;
     if ('handle' in parent) {
-      await this.makeRoom(this.persistentTakesSlot ? 2 : 1, account);
+      await this.makeRoom(chip, this.persistentTakesSlot ? 2 : 1);
       const before = this.slots.size;
-      const handle = await this.loadUnder(parent.handle, key, account);
+      const handle = await this.loadUnder(chip, parent.handle, key);
       if (this.slots.size < before) this.persistentTakesSlot = true;
       return handle;
     }
-    const slot = await this.pin(parent, account);
+    const slot = await this.pin(chip, parent);
     try {
-      await this.makeRoom(1, account);
-      return await this.loadUnder(slot.handle, key, account);
+      await this.makeRoom(chip, 1);
+      return await this.loadUnder(chip, slot.handle, key);
     } finally {
       slot.pins--;
     }
   }
 
-  private async loadUnder(parentHandle: number, key: LoadableKey, account: Account): Promise<number> {
+  private async loadUnder(chip: SlotKeeper, parentHandle: number, key: LoadableKey): Promise<number> {
     const request = { parentHandle, inPrivate: key.privateBlob, inPublic: key.publicArea };
-    const { objectHandle } = await this.chip.execute(Load, request, { account, names: [key.parent.name] });
+    const { objectHandle } = await chip.execute(Load, request, { names: [key.parent.name] });
     this.counters.loads++;
     return objectHandle;
   }
 
-  private async makeRoom(slots: number, account: Account): Promise<void> {
-    while (this.slots.size + slots > this.limit && (await this.evict(account)));
+  private async makeRoom(chip: SlotKeeper, slots: number): Promise<void> {
+    while (this.slots.size + slots > this.limit && (await this.evict(chip)));
   }
 
   /** The chip has less room than we thought: frees one slot; if all others are somebody's who left them there, these. */
-  private async relieve(account: Account): Promise<boolean> {
-    return (await this.evict(account)) || (await this.chip.resynchronize(ContextLoad.name, account));
+  async makeOneFree(chip: SlotKeeper): Promise<boolean> {
+    return (await this.evict(chip)) || (await chip.resynchronize(ContextLoad.name));
   }
 
-  private async evict(account: Account): Promise<boolean> {
+  private async evict(chip: SlotKeeper): Promise<boolean> {
     const victim = [...this.slots.values()].find(({ pins }) => pins === 0);
     if (victim === undefined) return false;
-    await this.resynchronizing(account, async () => {
-      if (!this.contexts.has(victim.key.id)) await this.save(victim, account);
-      await this.flush(victim, account);
+    await this.resynchronizing(chip, async () => {
+      if (!this.contexts.has(victim.key.id)) await this.save(chip, victim);
+      await chip.flush(victim.handle);
     });
     this.slots.delete(victim.key.id);
     this.counters.evictions++;
@@ -192,25 +195,21 @@ export class SlotCache {
   }
 
   /** Runs `use`, which relies on what we think is in the slots; if it is not there, the chip is emptied and the job begins anew. */
-  private async resynchronizing<T>(account: Account, use: () => Promise<T>): Promise<T> {
+  private async resynchronizing<T>(chip: SlotKeeper, use: () => Promise<T>): Promise<T> {
     try {
       return await use();
     } catch (error) {
-      if (isLostObject(error)) return await this.chip.resynchronize(error.command, account);
+      if (isLostObject(error)) return await chip.resynchronize(error.command);
       throw error;
     }
   }
 
-  private async save({ key, handle }: Slot, account: Account): Promise<void> {
-    const { context } = await this.chip.execute(ContextSave, { saveHandle: handle }, { account });
+  private async save(chip: SlotKeeper, { key, handle }: Slot): Promise<void> {
+    const { context } = await chip.execute(ContextSave, { saveHandle: handle });
     this.counters.contextSaves++;
     this.contexts.set(key.id, { ...context, contextBlob: Buffer.from(context.contextBlob) });
     const oldest = this.contexts.keys().next();
     if (this.contexts.size > this.maxContexts && oldest.done !== true) this.contexts.delete(oldest.value);
-  }
-
-  private async flush({ handle }: Slot, account: Account): Promise<void> {
-    await this.chip.execute(FlushContext, { flushHandle: handle }, { account });
   }
 }
 

@@ -3,7 +3,7 @@ import { hkdfSync } from 'node:crypto';
 import { reasonOf } from '../../failure.js';
 import { ChipError, HostKeyError } from '../../hardware/chip/errors.js';
 import type { Hardware } from '../../hardware/hardware.js';
-import { DEFAULT_COUNTER_INDEX, HostCounter } from '../../hardware/host/counter.js';
+import { DEFAULT_COUNTER_INDEX } from '../../hardware/host/counter.js';
 import type { HostStore } from '../../store/host-store.js';
 import type { Config } from '../../config/config.js';
 import type { Logger } from '../../logger.js';
@@ -33,13 +33,8 @@ export async function openRollbackGuard(request: RollbackRequest): Promise<Rollb
   const { hardware, secret, ownerAuth, store, config, log, onDetected } = request;
   const allow = config.whenRollback === 'allow';
   try {
-    const counter = new HostCounter({
-      jobs: hardware.jobs,
-      account: hardware.hostAccount,
-      authValue: Buffer.from(hkdfSync('sha256', secret, Buffer.alloc(0), 'tpmux host counter', AUTH_SIZE)),
-      owner: [hardware.hostRoot.name, hardware.migrationAuthority.name],
-      ownerAuth,
-    });
+    const authValue = Buffer.from(hkdfSync('sha256', secret, Buffer.alloc(0), 'tpmux host counter', AUTH_SIZE));
+    const counter = hardware.counter({ authValue, ownerAuth });
     const firstIndex = config.counterIndex ?? DEFAULT_COUNTER_INDEX;
     const seal = new LeaseSeal(secret);
     return await RollbackGuard.open({ store, counter, seal, log, firstIndex, allow, interval: config.counterInterval, onDetected });

@@ -1,9 +1,10 @@
 // The chip is restarted, cut off or emptied under us.
 import assert from 'node:assert/strict';
-import { Account } from '../../../src/hardware/turns/usage.js';
+import { Occupant } from '../../../src/hardware/occupant.js';
+import { listHandles } from '../../../src/hardware/chip/sender.js';
 import { Chip } from '../../../src/hardware/chip/chip.js';
 import { ChipUnavailable } from '../../../src/hardware/chip/errors.js';
-import { ContextLoad, ContextSave, CreatePrimary, FlushContext, StartAuthSession } from '../../../src/tpm/commands/index.js';
+import { ContextLoad, ContextSave, CreatePrimary, StartAuthSession } from '../../../src/tpm/commands/index.js';
 import { TEMPORARY_ROOT_TEMPLATE } from '../../../src/hardware/host/templates.js';
 import { HANDLE_RANGE, TPM_ALG, TPM_CC, TPM_RH, TPM_SE } from '../../../src/tpm/constants/index.js';
 import { TPM_RC } from '../../../src/tpm/response-code.js';
@@ -20,14 +21,13 @@ describe('recovery', () => {
   let hardware: Hardware;
   let chip: GuestChip;
   const keys: TestKey[] = [];
-  const account = new Account('test');
   let dropOnce: number | undefined;
   const useAll = async (): Promise<void> => {
     for (const key of keys) assert.ok(await signs(chip, key));
   };
   /** Another connection to the same TPM, beside Hardware's. */
   const besides = async <T>(use: (other: Chip) => Promise<T>, clean = false): Promise<T> => {
-    const other = await Chip.open(() => Tcti.open(bench.swtpm.tcti), new TestLog(), account, { clean });
+    const other = await Chip.open(() => Tcti.open(bench.swtpm.tcti), new TestLog(), new Occupant(), { clean });
     try {
       return await use(other);
     } finally {
@@ -77,8 +77,8 @@ describe('recovery', () => {
   it('starts the session again when the chip lost it', async () => {
     await useAll();
     await besides(async (other) => {
-      for (const flushHandle of await other.handles(HANDLE_RANGE.HMAC_SESSION.first, account)) {
-        await other.execute(FlushContext, { flushHandle }, { account });
+      for (const flushHandle of await listHandles(other, HANDLE_RANGE.HMAC_SESSION.first)) {
+        await other.flush(flushHandle);
       }
     });
     const commands = await bench.commandsOf(() => signs(chip, keys[4] as TestKey));
@@ -107,30 +107,26 @@ describe('recovery', () => {
     const guest = await newGuest(leftOver, 'killed');
     await signs(guest.chip, await makeKey(guest.chip));
     const saved = await besides(async (other) => {
-      const { sessionHandle } = await other.execute(
-        StartAuthSession,
-        {
-          tpmKey: TPM_RH.NULL,
-          bind: TPM_RH.NULL,
-          nonceCaller: Buffer.alloc(16, 1),
-          encryptedSalt: EMPTY,
-          sessionType: TPM_SE.POLICY,
-          symmetric: { algorithm: TPM_ALG.NULL, keyBits: null, mode: null },
-          authHash: TPM_ALG.SHA256,
-        },
-        { account },
-      );
-      await other.execute(ContextSave, { saveHandle: sessionHandle }, { account });
+      const { sessionHandle } = await other.execute(StartAuthSession, {
+        tpmKey: TPM_RH.NULL,
+        bind: TPM_RH.NULL,
+        nonceCaller: Buffer.alloc(16, 1),
+        encryptedSalt: EMPTY,
+        sessionType: TPM_SE.POLICY,
+        symmetric: { algorithm: TPM_ALG.NULL, keyBits: null, mode: null },
+        authHash: TPM_ALG.SHA256,
+      });
+      await other.execute(ContextSave, { saveHandle: sessionHandle });
       return sessionHandle;
     });
     await besides(async (other) => {
-      assert.notDeepEqual(await other.handles(HANDLE_RANGE.TRANSIENT.first, account), []);
+      assert.notDeepEqual(await listHandles(other, HANDLE_RANGE.TRANSIENT.first), []);
     });
     const again = await bench.open();
     await besides(async (other) => {
-      assert.deepEqual(await other.handles(HANDLE_RANGE.TRANSIENT.first, account), []);
-      assert.equal((await other.handles(HANDLE_RANGE.HMAC_SESSION.first, account)).length, 1, 'the new session alone');
-      const sessions = await other.handles(HANDLE_RANGE.POLICY_SESSION.first, account);
+      assert.deepEqual(await listHandles(other, HANDLE_RANGE.TRANSIENT.first), []);
+      assert.equal((await listHandles(other, HANDLE_RANGE.HMAC_SESSION.first)).length, 1, 'the new session alone');
+      const sessions = await listHandles(other, HANDLE_RANGE.POLICY_SESSION.first);
       assert.deepEqual(
         sessions.map((handle) => handle & 0xffffff),
         [saved & 0xffffff],
@@ -138,7 +134,7 @@ describe('recovery', () => {
     });
     await again.close();
     await besides(async (other) => {
-      assert.deepEqual(await other.handles(HANDLE_RANGE.HMAC_SESSION.first, account), [], 'close leaves nothing');
+      assert.deepEqual(await listHandles(other, HANDLE_RANGE.HMAC_SESSION.first), [], 'close leaves nothing');
     });
     await useAll();
   });
@@ -156,11 +152,11 @@ describe('recovery', () => {
   it('makes room for a session where others left theirs loaded (SESSION_MEMORY)', async () => {
     await useAll();
     await besides(async (other) => {
-      for (let i = 0; i < 2; i++) await other.execute(StartAuthSession, policySession, { account });
+      for (let i = 0; i < 2; i++) await other.execute(StartAuthSession, policySession);
     });
-    await hardware.jobs.run(account, async () => {
-      const { sessionHandle } = await hardware.jobs.chip.execute(StartAuthSession, policySession, { account });
-      await hardware.jobs.chip.execute(FlushContext, { flushHandle: sessionHandle }, { account });
+    await hardware.run(async (turn) => {
+      const { sessionHandle } = await turn.execute(StartAuthSession, policySession);
+      await turn.flush(sessionHandle);
     });
     assert.ok(bench.log.lines.some((line) => line.includes('no room for a session')));
     await useAll();
@@ -184,9 +180,9 @@ describe('recovery', () => {
       saved.copy(load, 10, 10);
     }
     exchange.close();
-    await hardware.jobs.run(account, async () => {
-      const { sessionHandle } = await hardware.jobs.chip.execute(StartAuthSession, policySession, { account });
-      await hardware.jobs.chip.execute(FlushContext, { flushHandle: sessionHandle }, { account });
+    await hardware.run(async (turn) => {
+      const { sessionHandle } = await turn.execute(StartAuthSession, policySession);
+      await turn.flush(sessionHandle);
     });
     await useAll();
   });
@@ -195,12 +191,11 @@ describe('recovery', () => {
 describe('a chip that is full of somebody else’s objects', () => {
   it('is emptied when there is no other way', async () => {
     const bench = await Bench.start();
-    const account = new Account('test');
     try {
       const hardware = await bench.open();
       const { chip } = await newGuest(hardware);
       await chip.close();
-      const other = await Chip.open(() => Tcti.open(bench.swtpm.tcti), new TestLog(), account, { clean: false });
+      const other = await Chip.open(() => Tcti.open(bench.swtpm.tcti), new TestLog(), new Occupant(), { clean: false });
       for (let i = 0; i < 3; i++) {
         const nothing = { userAuth: EMPTY, data: EMPTY };
         const request = {
@@ -210,7 +205,7 @@ describe('a chip that is full of somebody else’s objects', () => {
           outsideInfo: EMPTY,
           creationPCR: [],
         };
-        await other.execute(CreatePrimary, request, { account });
+        await other.execute(CreatePrimary, request);
       }
       await other.close();
       const again = await newGuest(hardware, 'again');

@@ -1,14 +1,12 @@
 // The premise of migration: the guest's root alone goes to another chip, and all keys below it work there.
 import assert from 'node:assert/strict';
-import { Account } from '../../../src/hardware/turns/usage.js';
-import type { Chip } from '../../../src/hardware/chip/chip.js';
+import type { Turn } from '../../../src/hardware/turns/turn.js';
 import { ChipError } from '../../../src/hardware/chip/errors.js';
 import { GuestChip } from '../../../src/hardware/guest/guest-chip.js';
 import type { GuestKeyBlobs, Hardware } from '../../../src/hardware/hardware.js';
 import { guestKeyPublic, migrationPolicyRef } from '../../../src/hardware/host/templates.js';
 import {
   Duplicate,
-  FlushContext,
   Import,
   LoadExternal,
   PolicyAuthorize,
@@ -27,9 +25,8 @@ import { TPMT_PUBLIC } from '../../../src/tpm/structures/index.js';
 import { Bench, ECDSA_SHA256, EMPTY, eccTemplate, NO_CIPHER, nodeKey, rsaTemplate, signs } from '../fixture.js';
 
 const AES = { algorithm: TPM_ALG.AES, keyBits: 128, mode: TPM_ALG.CFB } as const;
-const account = new Account('migration');
 
-async function startPolicy(chip: Chip): Promise<number> {
+async function startPolicy(turn: Turn): Promise<number> {
   const session = {
     tpmKey: TPM_RH.NULL,
     bind: TPM_RH.NULL,
@@ -39,7 +36,7 @@ async function startPolicy(chip: Chip): Promise<number> {
     symmetric: NO_CIPHER,
     authHash: TPM_ALG.SHA256,
   } as const;
-  return (await chip.execute(StartAuthSession, session, { account })).sessionHandle;
+  return (await turn.execute(StartAuthSession, session)).sessionHandle;
 }
 
 describe('duplication of a guest root', () => {
@@ -62,37 +59,35 @@ describe('duplication of a guest root', () => {
   /** Duplicates the root to `to`, or to nobody and in clear, authorized for `guestId`. */
   const duplicate = async (guestId: string, inClear = false) => {
     const newParentName = inClear ? nameOfHandle(TPM_RH.NULL) : to.hostRoot.name;
-    const { jobs, migrationAuthority } = from;
-    const { chip, slots } = jobs;
+    const { migrationAuthority } = from;
     const policyRef = migrationPolicyRef(guestId);
-    return await jobs.run(account, async () => {
-      const session = await startPolicy(chip);
+    return await from.run(async (turn) => {
+      const session = await startPolicy(turn);
       try {
         const root = from.guestRoot(identity);
         const select = { policySession: session, objectName: root.name, newParentName, includeObject: 1 } as const;
-        await chip.execute(PolicyDuplicationSelect, select, { account });
-        const { policyDigest } = await chip.execute(PolicyGetDigest, { policySession: session }, { account });
+        await turn.execute(PolicyDuplicationSelect, select);
+        const { policyDigest } = await turn.execute(PolicyGetDigest, { policySession: session });
         const approvedPolicy = Buffer.from(policyDigest);
         const digest = hash(TPM_ALG.SHA256, approvedPolicy, policyRef);
         const ticket = { tag: TPM_ST.HASHCHECK, hierarchy: TPM_RH.NULL, digest: EMPTY } as const;
-        const checkTicket = await slots.use(migrationAuthority, account, async (keyHandle) => {
+        const checkTicket = await turn.use(migrationAuthority, async (keyHandle) => {
           const names = [migrationAuthority.name];
           const request = { keyHandle, digest, inScheme: ECDSA_SHA256, validation: ticket };
-          const { signature } = await chip.execute(Sign, request, { account, names });
-          return (await chip.execute(VerifySignature, { keyHandle, digest, signature }, { account, names })).validation;
+          const { signature } = await turn.execute(Sign, request, { names });
+          return (await turn.execute(VerifySignature, { keyHandle, digest, signature }, { names })).validation;
         });
         const authorize = { policySession: session, approvedPolicy, policyRef, keySign: migrationAuthority.name, checkTicket };
-        await chip.execute(PolicyAuthorize, authorize, { account });
-        return await slots.use(root, account, async (objectHandle) => {
+        await turn.execute(PolicyAuthorize, authorize);
+        return await turn.use(root, async (objectHandle) => {
           const load = { inPrivate: null, inPublic: to.hostRoot.publicArea, hierarchy: TPM_RH.OWNER };
-          const { objectHandle: loaded } = await chip.execute(LoadExternal, load, { account });
+          const { objectHandle: loaded } = await turn.execute(LoadExternal, load);
           const newParentHandle = inClear ? TPM_RH.NULL : loaded;
           try {
-            return await chip.execute(
+            return await turn.execute(
               Duplicate,
               { objectHandle, newParentHandle, encryptionKeyIn: EMPTY, symmetricAlg: inClear ? NO_CIPHER : AES },
               {
-                account,
                 names: [root.name, newParentName],
                 authorizations: [
                   { kind: 'policy', handle: session },
@@ -101,11 +96,11 @@ describe('duplication of a guest root', () => {
               },
             );
           } finally {
-            await chip.execute(FlushContext, { flushHandle: loaded }, { account });
+            await turn.flush(loaded);
           }
         });
       } finally {
-        await chip.execute(FlushContext, { flushHandle: session }, { account }).catch(() => undefined);
+        await turn.flush(session).catch(() => undefined);
       }
     });
   };
@@ -121,8 +116,8 @@ describe('duplication of a guest root', () => {
 
     const { duplicate: blob, outSymSeed, encryptionKeyOut } = await duplicate('wanderer');
     const rootPublic = decode(TPMT_PUBLIC, identity.rootPublic);
-    const { outPrivate } = await to.jobs.run(account, () =>
-      to.jobs.chip.execute(
+    const { outPrivate } = await to.run((turn) =>
+      turn.execute(
         Import,
         {
           parentHandle: to.hostRoot.handle,
@@ -132,7 +127,7 @@ describe('duplication of a guest root', () => {
           inSymSeed: outSymSeed,
           symmetricAlg: AES,
         },
-        { account, names: [to.hostRoot.name] },
+        { names: [to.hostRoot.name] },
       ),
     );
 

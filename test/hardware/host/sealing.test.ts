@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pcrChoice, readApprovedPolicies, readSealTo } from '../../../src/host/seal-to.js';
 import { decodeKeyBlobs, encodeKeyBlobs } from '../../../src/guests/key-blobs.js';
-import { Account } from '../../../src/hardware/turns/usage.js';
 import { HostPolicyError } from '../../../src/hardware/chip/errors.js';
 import type { GuestKeyBlobs, Hardware, HardwareOptions } from '../../../src/hardware/hardware.js';
 import { currentPolicy, pcrPolicyDigest, policyToSign } from '../../../src/hardware/host/sealing.js';
@@ -14,7 +13,6 @@ import { PCR_Extend, PCR_Read, Unseal } from '../../../src/tpm/commands/index.js
 import { TPM_ALG } from '../../../src/tpm/constants/index.js';
 import { Bench, makeKey, signs } from '../fixture.js';
 
-const account = new Account('test');
 const PCRS = [7, 16];
 
 describe('a state key that is sealed to the host', function () {
@@ -41,12 +39,8 @@ describe('a state key that is sealed to the host', function () {
 
   /** What a firmware update, or another system, does to the host's PCRs. */
   const extendHost = (hardware: Hardware): Promise<unknown> =>
-    hardware.jobs.run(account, () =>
-      hardware.jobs.chip.execute(
-        PCR_Extend,
-        { pcrHandle: 16, digests: [{ hashAlg: TPM_ALG.SHA256, digest: Buffer.alloc(32, 1) }] },
-        { account },
-      ),
+    hardware.run((turn) =>
+      turn.execute(PCR_Extend, { pcrHandle: 16, digests: [{ hashAlg: TPM_ALG.SHA256, digest: Buffer.alloc(32, 1) }] }),
     );
   const reopen = async (before: Hardware, options: Partial<HardwareOptions>): Promise<Hardware> => {
     await before.close();
@@ -61,7 +55,7 @@ describe('a state key that is sealed to the host', function () {
   };
   /** Signs the PCRs as they are, as docs/operations.md tells. */
   const approve = async (hardware: Hardware, key: string, file: string): Promise<void> => {
-    const policy = await hardware.jobs.run(account, () => currentPolicy(hardware.jobs.chip, account, pcrChoice('sha256', PCRS)));
+    const policy = await hardware.pcrPolicy(pcrChoice('sha256', PCRS));
     await writeFile(join(directory, 'policy.bin'), policyToSign(policy));
     execFileSync('openssl', ['dgst', '-sha256', '-sign', `${key}.pem`, '-out', 'policy.sig', 'policy.bin'], { cwd: directory });
     const signature = (await readFile(join(directory, 'policy.sig'))).toString('base64');
@@ -161,10 +155,9 @@ describe('a state key that is sealed to the host', function () {
     const hardware = await bench.open();
     const choice = pcrChoice('sha256', PCRS);
     const select = Buffer.from([0x80, 0x00, 0x01]);
-    const { now, values } = await hardware.jobs.run(account, async () => {
-      const { chip } = hardware.jobs;
-      const read = await chip.execute(PCR_Read, { pcrSelectionIn: [{ hash: TPM_ALG.SHA256, pcrSelect: select }] }, { account });
-      return { values: read.pcrValues.map((value) => Buffer.from(value)), now: await currentPolicy(chip, account, choice) };
+    const { now, values } = await hardware.run(async (turn) => {
+      const read = await turn.execute(PCR_Read, { pcrSelectionIn: [{ hash: TPM_ALG.SHA256, pcrSelect: select }] });
+      return { values: read.pcrValues.map((value) => Buffer.from(value)), now: await currentPolicy(turn, choice) };
     });
     assert.deepEqual(pcrPolicyDigest(choice, values), now);
     await hardware.close();

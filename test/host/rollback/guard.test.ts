@@ -1,5 +1,6 @@
 // An older copy of the state is put in place of the newest, and a crash is not mistaken for that.
 import assert from 'node:assert/strict';
+import { listHandles } from '../../../src/hardware/chip/sender.js';
 import { randomUUID } from 'node:crypto';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -8,7 +9,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openRollbackGuard } from '../../../src/host/rollback/open-guard.js';
 import { INCREMENTS_PER_DAY, LEASE_RECORD, type RollbackEvent, type RollbackGuard } from '../../../src/host/rollback/guard.js';
 import { Failure } from '../../../src/failure.js';
-import { Account } from '../../../src/hardware/turns/usage.js';
 import type { Hardware } from '../../../src/hardware/hardware.js';
 import { COUNTER_INDICES, DEFAULT_COUNTER_INDEX } from '../../../src/hardware/host/counter.js';
 import type { HostStore } from '../../../src/store/host-store.js';
@@ -114,7 +114,6 @@ describe('rollback of the state', function () {
   let bench: Bench;
   let hardware: Hardware;
   let host: Host;
-  const account = new Account('test');
   before(async () => {
     bench = await Bench.start();
     hardware = await bench.open();
@@ -128,16 +127,16 @@ describe('rollback of the state', function () {
   afterEach(() => host.dispose());
 
   const findCounter = (): Promise<number | undefined> =>
-    hardware.jobs.run(account, async () => {
-      const indices = await hardware.jobs.chip.handles(DEFAULT_COUNTER_INDEX, account);
+    hardware.run(async (turn) => {
+      const indices = await listHandles(turn, DEFAULT_COUNTER_INDEX);
       return indices.find((index) => index < DEFAULT_COUNTER_INDEX + COUNTER_INDICES);
     });
   /** As the owner of the chip can. */
   const undefine = (nvIndex: number): Promise<unknown> =>
-    hardware.jobs.run(account, async () => {
-      const { nvName } = await hardware.jobs.chip.execute(NV_ReadPublic, { nvIndex }, { account });
+    hardware.run(async (turn) => {
+      const { nvName } = await turn.execute(NV_ReadPublic, { nvIndex });
       const names = [undefined, Buffer.from(nvName)];
-      return await hardware.jobs.chip.execute(NV_UndefineSpace, { authHandle: TPM_RH.OWNER, nvIndex }, { account, names });
+      return await turn.execute(NV_UndefineSpace, { authHandle: TPM_RH.OWNER, nvIndex }, { names });
     });
 
   it('adopts a store that was made before there was a counter, and goes on with it', async () => {
@@ -180,12 +179,8 @@ describe('rollback of the state', function () {
   it('needs the owner authorization where one is set, or does without a counter where that is allowed', async () => {
     // With a password, because the HMAC of this response has the new value in it.
     const change = (authValue: Buffer, newAuth: Buffer): Promise<unknown> =>
-      hardware.jobs.run(account, () =>
-        hardware.jobs.chip.execute(
-          HierarchyChangeAuth,
-          { authHandle: TPM_RH.OWNER, newAuth },
-          { account, authorizations: [{ kind: 'password', authValue }] },
-        ),
+      hardware.run((turn) =>
+        turn.execute(HierarchyChangeAuth, { authHandle: TPM_RH.OWNER, newAuth }, { authorizations: [{ kind: 'password', authValue }] }),
       );
     const secret = Buffer.from('owner');
     await change(Buffer.alloc(0), secret);

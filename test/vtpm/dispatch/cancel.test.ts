@@ -1,7 +1,8 @@
 // Canceling commands: what is canceled is answered at once and has no effect.
 import assert from 'node:assert/strict';
+import { Account } from '../../../src/hardware/chip/usage.js';
 import { KeyManagement } from '../../../src/keys/key-management.js';
-import type { CreatedKey, CreateRequest } from '../../../src/keys/engine.js';
+import type { CreateRequest } from '../../../src/keys/engine.js';
 import { SoftwareEngine } from '../../../src/keys/software.js';
 import { CreatePrimary, GetCapability, PCR_Extend, PCR_Read } from '../../../src/tpm/commands/index.js';
 import { TPM_ALG, TPM_CAP, TPM_RH, TPMA_SESSION } from '../../../src/tpm/constants/index.js';
@@ -16,6 +17,8 @@ import { settled, waitFor } from '../../support/wait-for.js';
 class SlowEngine extends SoftwareEngine {
   begun = 0;
   created = 0;
+  /** Keys that were disposed of. */
+  disposed = 0;
   release: () => void = () => undefined;
   private open: Promise<void> = Promise.resolve();
 
@@ -26,11 +29,17 @@ class SlowEngine extends SoftwareEngine {
     });
   }
 
-  override async create(request: CreateRequest): ReturnType<SoftwareEngine['create']> {
+  protected override async make(request: CreateRequest): ReturnType<SoftwareEngine['make']> {
     this.begun++;
     await this.open;
     this.created++;
-    return super.create(request);
+    const made = await super.make(request);
+    const dispose = made.privatePart.dispose.bind(made.privatePart);
+    made.privatePart.dispose = (): void => {
+      this.disposed++;
+      dispose();
+    };
+    return made;
   }
 }
 
@@ -49,10 +58,11 @@ describe('a canceled command', () => {
   let engine: SlowEngine;
   let test: TestTpm;
   beforeEach(async () => {
-    engine = new SlowEngine();
+    const account = new Account('test');
+    engine = new SlowEngine(undefined, () => account.signal);
     engine.stall();
     const keys = new KeyManagement({ hardware: engine, software: new SoftwareEngine(), blobKey: Buffer.alloc(32, 1) });
-    test = await openTestTpm({ keys });
+    test = await openTestTpm({ keys, account });
   });
   afterEach(() => {
     assert.deepEqual(test.failures, []);
@@ -118,23 +128,11 @@ describe('a canceled command', () => {
   });
 
   it('disposes of a key that is made too late', async () => {
-    let disposed = 0;
-    const original = engine.create.bind(engine);
-    engine.create = async (request): ReturnType<SoftwareEngine['create']> => {
-      const key: CreatedKey = await original(request);
-      const { privatePart } = key;
-      const dispose = privatePart.dispose.bind(privatePart);
-      privatePart.dispose = (): void => {
-        disposed++;
-        dispose();
-      };
-      return key as Awaited<ReturnType<SoftwareEngine['create']>>;
-    };
     await canceled(test.execute(frame(CreatePrimary, primary)));
-    assert.equal(disposed, 0);
+    assert.equal(engine.disposed, 0);
     engine.release();
-    await waitFor(() => disposed === 1);
+    await waitFor(() => engine.disposed === 1);
     await settled();
-    assert.equal(disposed, 1);
+    assert.equal(engine.disposed, 1);
   });
 });

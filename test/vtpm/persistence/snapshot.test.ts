@@ -44,7 +44,7 @@ import { StateRefused } from '../../../src/vtpm/guest-tpm.js';
 import { VolatileJournal } from '../../../src/store/volatile-journal.js';
 import { defaultLimits } from '../../../src/vtpm/limits.js';
 import { VTpm } from '../../../src/vtpm/vtpm.js';
-import { Account } from '../../../src/hardware/turns/usage.js';
+import { Account } from '../../../src/hardware/chip/usage.js';
 import { codeOf, type Execute, frame, none, run } from '../../support/frames.js';
 import { aesCfb, ClientSession, passwordUse, runWithSessions } from '../../support/sessions.js';
 import { asParent, eccTemplate, hmacTemplate } from '../../support/templates.js';

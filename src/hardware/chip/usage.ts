@@ -53,6 +53,8 @@ export class ChipUsage {
 export class Account {
   /** The guest's name; {@link HOST_ACCOUNT_NAME} for tpmux itself. */
   readonly guest: string;
+  /** Aborted when the guest gives up the command that its TPM executes; undefined while it executes none. */
+  signal: AbortSignal | undefined;
   private current: string;
   private readonly byCommand = new Counters();
 
