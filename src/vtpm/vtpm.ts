@@ -11,6 +11,7 @@ import { NotDurable } from './state/durable.js';
 import { StoredState } from './persistence/stored-state.js';
 import { Tpm, type TpmParts } from './tpm.js';
 import { VolatileKeeper } from './persistence/volatile-keeper.js';
+import { SerialQueue } from '../serial-queue.js';
 import { errorResponse, frameCode } from '../tpm/frame.js';
 import { TPM_RC } from '../tpm/response-code.js';
 
@@ -33,7 +34,7 @@ export class VTpm implements GuestTpm {
   private readonly observer: VTpmObserver;
   private tpm: Tpm;
   private dispatcher: Dispatcher;
-  private queue: Promise<unknown> = Promise.resolve();
+  private readonly queue = new SerialQueue();
   private readonly pending = new Set<Pending>();
   private readonly pcrLogRing = new PcrLog();
   private readonly stored: StoredState;
@@ -91,7 +92,7 @@ export class VTpm implements GuestTpm {
       };
     });
     this.pending.add(pending);
-    const executed = this.enqueue(async () => {
+    const executed = this.queue.run(async () => {
       // Canceled while it waited: it must have no effect.
       if (!this.pending.delete(pending)) return canceled;
       pending.cancel = undefined;
@@ -107,7 +108,7 @@ export class VTpm implements GuestTpm {
   }
 
   powerOn(): Promise<void> {
-    return this.enqueue(async () => {
+    return this.queue.run(async () => {
       this.stored.forget();
       await this.reload();
       this.applyPower();
@@ -120,7 +121,7 @@ export class VTpm implements GuestTpm {
    * to go on with. Rejects with a `JournalRefused` if what there is cannot be trusted, and with a `JournalUnwritable`; it stays then.
    */
   resume(): Promise<boolean> {
-    return this.enqueue(async () => {
+    return this.queue.run(async () => {
       const fresh = await this.keeper?.resume(() => this.loaded());
       if (fresh === undefined) return false;
       this.replace(fresh);
@@ -136,7 +137,7 @@ export class VTpm implements GuestTpm {
    * made durable, in case the host ends as well. The TPM is off then. Rejects if that could not be made durable.
    */
   suspend(): Promise<void> {
-    return this.enqueue(async () => {
+    return this.queue.run(async () => {
       const { tpm, keeper } = this;
       try {
         if (tpm.power.powered && this.undo === undefined) {
@@ -153,7 +154,7 @@ export class VTpm implements GuestTpm {
   }
 
   init(deleteVolatile: boolean): Promise<void> {
-    return this.enqueue(async () => {
+    return this.queue.run(async () => {
       const { established } = this.tpm.power;
       const { replacesPermanent } = this.stored;
       const state = await this.stored.apply(deleteVolatile);
@@ -170,7 +171,7 @@ export class VTpm implements GuestTpm {
   }
 
   powerOff(): Promise<void> {
-    return this.enqueue(async () => {
+    return this.queue.run(async () => {
       const { established } = this.tpm.power;
       this.keeper?.end();
       await this.reload();
@@ -199,21 +200,21 @@ export class VTpm implements GuestTpm {
   }
 
   getState(part: StatePart): Promise<Buffer> {
-    return this.enqueue(async () => {
+    return this.queue.run(async () => {
       if (part === 'savestate') throw new Error('a TPM 2.0 has no such state');
       return part === 'permanent' ? await this.stored.permanentBlob() : this.stored.volatileBlob(takeVolatile(this.tpm));
     });
   }
 
   setState(part: StatePart, blob: Buffer): Promise<void> {
-    return this.enqueue(async () => {
+    return this.queue.run(async () => {
       if (this.tpm.power.powered) throw new StateRefused('the TPM has power');
       await this.stored.accept(part, blob);
     });
   }
 
   storeVolatile(): Promise<void> {
-    return this.enqueue(() => this.stored.store(takeVolatile(this.tpm)));
+    return this.queue.run(() => this.stored.store(takeVolatile(this.tpm)));
   }
 
   /** What happened to the PCRs since the vTPM was opened, as far as it is remembered; oldest first. For operators. */
@@ -290,7 +291,7 @@ export class VTpm implements GuestTpm {
 
   /** Something other than a command changes volatile state. Rejects, and has no effect, if that cannot be kept. */
   private change(make: (tpm: Tpm) => void | Promise<void>): Promise<void> {
-    return this.enqueue(async () => {
+    return this.queue.run(async () => {
       if (this.undo !== undefined) await this.goBack();
       await make(this.tpm);
       if (!this.tpm.power.powered) return;
@@ -387,12 +388,6 @@ export class VTpm implements GuestTpm {
       },
     };
     return new Dispatcher(this.tpm, servedCommands, observer, this.keeper === undefined);
-  }
-
-  private enqueue<T>(job: () => Promise<T>): Promise<T> {
-    const result = this.queue.then(job);
-    this.queue = result.catch(() => undefined);
-    return result;
   }
 }
 

@@ -1,30 +1,10 @@
 // TPM 2.0 Library Part 1, 19: how commands to the chip are authorized, and what response codes say about that.
 import type { Command } from '../../tpm/command.js';
 import { baseCode, TPM_RC } from '../../tpm/response-code.js';
+import type { Authorization, ExecuteOptions } from './sender.js';
 import type { PendingAuthorization } from './session.js';
 
 const EMPTY = Buffer.alloc(0);
-
-/** How one handle of a command is authorized, or how a command that needs no authorization is protected. */
-export type Authorization =
-  /** The long-lived session; `authValue` is undefined where it only protects the command. */
-  | { readonly kind: 'session'; readonly authValue: Buffer | undefined }
-  /** A password, in clear on the bus. */
-  | { readonly kind: 'password'; readonly authValue: Buffer }
-  /** A policy session of the caller's that is neither salted nor bound and whose policy asks for no authValue. */
-  | { readonly kind: 'policy'; readonly handle: number };
-
-/** How a command is executed. */
-export interface ExecuteOptions {
-  /** Names of the handles, in order; a handle that is its own Name (permanent, PCR, session) is left undefined. */
-  readonly names?: readonly (Buffer | undefined)[];
-  /** Authorization value of the first handle that needs one (default: empty); it goes into the long-lived session's HMAC. */
-  readonly authValue?: Buffer;
-  /** Instead of {@link authValue}: what each handle that needs authorization gets, then further sessions. */
-  readonly authorizations?: readonly Authorization[];
-  /** Puts a command that needs no authorization into the long-lived session. */
-  readonly protect?: boolean;
-}
 
 /** The sessions of a command. */
 export function chooseAuthorizations(of: Command, options: ExecuteOptions, hasSession: boolean): readonly Authorization[] {

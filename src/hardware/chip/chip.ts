@@ -9,19 +9,11 @@ import { nameOfHandle } from '../../tpm/name.js';
 import { baseCode, TPM_RC } from '../../tpm/response-code.js';
 import type { TPMS_AUTH_COMMAND, TPMS_AUTH_RESPONSE } from '../../tpm/structures/index.js';
 import { Account, ChipUsage, HOST_ACCOUNT_NAME } from './usage.js';
-import {
-  chooseAuthorizations,
-  isOutOfSessions,
-  isOutOfSlots,
-  isSessionLost,
-  sessionNumber,
-  type Authorization,
-  type ExecuteOptions,
-} from './authorization.js';
+import { chooseAuthorizations, isOutOfSessions, isOutOfSlots, isSessionLost, sessionNumber } from './authorization.js';
 import { DEFAULT_TIMEOUTS, type ChipLog, type ChipOpenOptions, type ChipTimeouts, type ChipTransport } from './connection.js';
 import type { ChipCondition, ChipHealth } from './health.js';
 import { ChipLink } from './link.js';
-import { listHandles, type CommandSender } from './sender.js';
+import { listHandles, type Authorization, type CommandSender, type ExecuteOptions } from './sender.js';
 import { ChipSession, type PendingAuthorization, type SaltKey } from './session.js';
 import { ChipCleared, ChipError, ChipRestarted, isChipFailure } from './errors.js';
 

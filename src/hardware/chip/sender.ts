@@ -2,7 +2,27 @@
 import type { AnyCommand, Request, Response } from '../../tpm/command.js';
 import { FlushContext, GetCapability } from '../../tpm/commands/index.js';
 import { TPM_CAP } from '../../tpm/constants/index.js';
-import type { ExecuteOptions } from './authorization.js';
+
+/** How one handle of a command is authorized, or how a command that needs no authorization is protected. */
+export type Authorization =
+  /** The long-lived session; `authValue` is undefined where it only protects the command. */
+  | { readonly kind: 'session'; readonly authValue: Buffer | undefined }
+  /** A password, in clear on the bus. */
+  | { readonly kind: 'password'; readonly authValue: Buffer }
+  /** A policy session of the caller's that is neither salted nor bound and whose policy asks for no authValue. */
+  | { readonly kind: 'policy'; readonly handle: number };
+
+/** How a command is executed. */
+export interface ExecuteOptions {
+  /** Names of the handles, in order; a handle that is its own Name (permanent, PCR, session) is left undefined. */
+  readonly names?: readonly (Buffer | undefined)[];
+  /** Authorization value of the first handle that needs one (default: empty); it goes into the long-lived session's HMAC. */
+  readonly authValue?: Buffer;
+  /** Instead of {@link authValue}: what each handle that needs authorization gets, then further sessions. */
+  readonly authorizations?: readonly Authorization[];
+  /** Puts a command that needs no authorization into the long-lived session. */
+  readonly protect?: boolean;
+}
 
 /** Sends commands to the chip, one at a time. */
 export interface CommandSender {

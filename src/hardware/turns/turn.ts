@@ -1,9 +1,8 @@
 // The right to use the chip: nothing comes between the commands of one turn.
 import type { AnyCommand, Request, Response } from '../../tpm/command.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
-import type { ExecuteOptions } from '../chip/authorization.js';
 import type { Chip } from '../chip/chip.js';
-import type { CommandSender } from '../chip/sender.js';
+import type { CommandSender, ExecuteOptions } from '../chip/sender.js';
 import type { LoadableKey, SlotCache } from './slots.js';
 
 /** One turn at the chip. It is of no use when its job has ended. */
