@@ -3,11 +3,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import * as Commands from '../../src/tpm/commands/index.js';
 import { HANDLE_RANGE, TPM_CAP, TPM_SU } from '../../src/tpm/constants/index.js';
-import { startTpmux, tpmux } from '../cli/command-line.js';
+import { startTpmux, tpmux, serving } from '../cli/command-line.js';
 import { Exchange, responseSize } from '../support/exchange.js';
 import { codeOf, type Execute, frame, run } from '../support/frames.js';
 import { startSwtpm } from '../support/swtpm.js';
@@ -99,10 +98,7 @@ async function counted(command: string): Promise<{ calls: number; hardware: numb
 }
 
 try {
-  while (!daemon.out().includes('ready')) {
-    if (daemon.child.exitCode !== null) throw new Error(daemon.err());
-    await delay(20);
-  }
+  await serving(daemon);
   const created = await tpmux(['guest', 'create', 'bench', '--run-dir', runDir]);
   if (created.code !== 0) throw new Error(created.err);
   const guest = exchangeOf({ path: path.join(runDir, 'guests', 'bench', 'tpm.sock') });

@@ -1,6 +1,7 @@
 // Runs the command line in processes of its own.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { waitFor } from '../support/wait-for.js';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const ARGUMENTS = ['--import', 'tsx', MAIN];
@@ -48,6 +49,24 @@ export function startTpmux(
     });
   });
   return { child, result, out: () => out, err: () => err };
+}
+
+/** Starts `tpmux` as {@link startTpmux} does, and resolves when it serves; rejects with what it wrote when it ends before. */
+export async function startServing(...how: Parameters<typeof startTpmux>): Promise<Running> {
+  const running = startTpmux(...how);
+  await serving(running);
+  return running;
+}
+
+/** Resolves when `tpmux serve` or `tpmux keep` serves; rejects with what it wrote when it ends before. */
+export async function serving(running: Running): Promise<void> {
+  const { child } = running;
+  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null;
+  await waitFor(
+    () => running.out().includes('ready\n') || hasEnded(),
+    () => running.err(),
+  );
+  if (hasEnded()) throw new Error(`it has ended: ${running.err()}`);
 }
 
 /** Runs `tpmux` to its end. */

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { startTpmux, tpmux, type Result, type Running } from './command-line.js';
+import { tpmux, type Result, type Running, startServing } from './command-line.js';
+import { waitFor } from '../support/wait-for.js';
 
 describe('tpmux policy', function () {
   this.timeout(180_000);
@@ -73,11 +73,16 @@ describe('tpmux policy', function () {
   describe('with a daemon', () => {
     let daemon: Running;
     before(async () => {
-      daemon = startTpmux(['serve', '--embedded-tpm', '--config', at('tpmux.yaml'), '--state-dir', at('state'), '--run-dir', at('run')]);
-      for (let i = 0; i < 600 && !daemon.out().includes('ready'); i++) {
-        assert.equal(daemon.child.exitCode, null, daemon.err());
-        await sleep(50);
-      }
+      daemon = await startServing([
+        'serve',
+        '--embedded-tpm',
+        '--config',
+        at('tpmux.yaml'),
+        '--state-dir',
+        at('state'),
+        '--run-dir',
+        at('run'),
+      ]);
     });
     after(async () => {
       daemon.child.kill('SIGTERM');
@@ -107,12 +112,7 @@ describe('tpmux policy', function () {
       assert.equal(await ok('policy', 'reload'), "classes: web\ng1: present.8: digest -> certified (from the guest's next reset on)\n");
       await writeFile(at('policies/web.yaml'), 'version: 1\npresent: {0-9: certified}\n');
       daemon.child.kill('SIGHUP');
-      let explained = '';
-      for (let i = 0; i < 10 && !explained.includes('PCR 0-6,8-9: certified'); i++) {
-        await sleep(100);
-        explained = await ok('policy', 'explain', '--guest', 'g1');
-      }
-      assert.match(explained, /PCR 0-6,8-9: certified/);
+      await waitFor(async () => (await ok('policy', 'explain', '--guest', 'g1')).includes('PCR 0-6,8-9: certified'));
       await rm(at('policies/web.yaml'));
       const { code, err } = await client('policy', 'reload');
       assert.equal(code, 1);

@@ -9,7 +9,7 @@ import { encodeEventLog, EVENT_TYPE } from '../../src/statements/event-log.js';
 import { foldLog, type ExportedLog } from '../../src/properties/measurement-log/export.js';
 import { TPM_ALG } from '../../src/tpm/constants/index.js';
 import { BANKS, digestOf, newKey } from '../properties/fixture.js';
-import { startTpmux, tpmux, type Result, type Running } from './command-line.js';
+import { tpmux, type Result, type Running, startServing } from './command-line.js';
 
 describe('tpmux property', () => {
   let directory: string;
@@ -35,11 +35,16 @@ describe('tpmux property', () => {
       providers: ['digest', 'certified', 'platform', 'log'],
     };
     await writeFile(at('tpmux.yaml'), JSON.stringify({ properties }));
-    daemon = startTpmux(['serve', '--embedded-tpm', '--config', at('tpmux.yaml'), '--state-dir', at('state'), '--run-dir', at('run')]);
-    for (let i = 0; i < 600 && !daemon.out().includes('ready'); i++) {
-      assert.equal(daemon.child.exitCode, null, daemon.err());
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    daemon = await startServing([
+      'serve',
+      '--embedded-tpm',
+      '--config',
+      at('tpmux.yaml'),
+      '--state-dir',
+      at('state'),
+      '--run-dir',
+      at('run'),
+    ]);
   });
   after(async () => {
     daemon.child.kill('SIGTERM');

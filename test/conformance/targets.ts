@@ -1,9 +1,8 @@
 // What the scripts run against: guests of one daemon, or plain swtpm. Every script gets a TPM that nobody used before.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { ApiClient } from '../../src/cli/api-client.js';
-import { startTpmux, type Running } from '../cli/command-line.js';
+import { type Running, startServing } from '../cli/command-line.js';
 import { startSwtpm } from '../support/swtpm.js';
 
 /** A TPM that is powered on and not started up. */
@@ -42,11 +41,7 @@ export class TpmuxTarget implements Target {
   static async start(root: string): Promise<TpmuxTarget> {
     const runDir = join(root, 'run');
     await mkdir(root, { recursive: true });
-    const daemon = startTpmux(['serve', '--embedded-tpm', '--state-dir', join(root, 'state'), '--run-dir', runDir]);
-    while (!daemon.out().includes('ready')) {
-      if (daemon.child.exitCode !== null) throw new Error(`the daemon does not start: ${daemon.err()}`);
-      await delay(50);
-    }
+    const daemon = await startServing(['serve', '--embedded-tpm', '--state-dir', join(root, 'state'), '--run-dir', runDir]);
     return new TpmuxTarget(daemon, runDir);
   }
 

@@ -1,12 +1,11 @@
 // A daemon with several guests at work is killed with -9 at random moments, again and again. What was acknowledged is there afterwards, be it
 // on the disk or in memory.
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Running, startTpmux, tpmux } from '../cli/command-line.js';
+import { type Running, startTpmux, tpmux, serving } from '../cli/command-line.js';
 import { compiledTpmux } from '../support/compiled.js';
 import { startSwtpm } from '../support/swtpm.js';
 import { CrashGuest } from './guest.js';
@@ -38,7 +37,7 @@ export async function runCrashTest({ rounds, guests: count, longest, progress }:
   let daemon: Running | undefined;
   try {
     daemon = start();
-    await ready(daemon);
+    await serving(daemon);
     for (const name of names) {
       const created = await tpmux(['guest', 'create', name, '--run-dir', runDir], {}, program);
       assert.equal(created.code, 0, created.err);
@@ -55,7 +54,7 @@ export async function runCrashTest({ rounds, guests: count, longest, progress }:
         await kill(daemon);
         daemon = start();
       }
-      await ready(daemon);
+      await serving(daemon);
       await reconnect(guests, daemon);
       if (round % 10 === 0) progress?.(`${round.toString()} kills, ${acknowledged().toString()} acknowledged commands, nothing lost`);
     }
@@ -79,10 +78,4 @@ async function reconnect(guests: readonly CrashGuest[], daemon: Running): Promis
 async function kill(daemon: Running): Promise<void> {
   daemon.child.kill('SIGKILL');
   await daemon.result;
-}
-
-async function ready(daemon: Running): Promise<void> {
-  const ended = once(daemon.child, 'close').then(() => assert.fail(`the daemon ended: ${daemon.err()}`));
-  ended.catch(() => undefined);
-  while (!daemon.out().includes('ready')) await Promise.race([delay(20), ended]);
 }

@@ -4,11 +4,11 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { EmbeddedTpm, type EmbeddedTpmOptions } from '../../src/host/embedded-tpm.js';
 import { endLeftover } from '../../src/host/leftover-process.js';
 import type { Logger } from '../../src/logger.js';
 import { Tcti } from '../../src/native/index.js';
+import { waitFor } from '../support/wait-for.js';
 
 const GET_RANDOM = Buffer.from('80010000000c0000017b0008', 'hex');
 
@@ -59,9 +59,7 @@ describe('the embedded software TPM', () => {
     const { pid } = tpm;
     assert.ok(pid !== undefined);
     process.kill(pid, 'SIGKILL');
-    for (let i = 0; i < 100 && (tpm.pid === pid || tpm.pid === undefined); i++) await sleep(50);
-    await sleep(300);
-    assert.equal(await ask(), 0);
+    await waitFor(async () => tpm?.pid !== pid && tpm?.pid !== undefined && (await ask().catch(() => -1)) === 0);
     assert.match(lines.join('\n'), /the software TPM ended.*SIGKILL/);
   });
 

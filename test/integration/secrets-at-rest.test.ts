@@ -4,12 +4,11 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import BetterSqlite from 'better-sqlite3';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_RH, TPM_SU, TPMA_NV, TPMA_OBJECT } from '../../src/tpm/constants/index.js';
 import * as Commands from '../../src/tpm/commands/index.js';
 import type { TPMT_PUBLIC } from '../../src/tpm/structures/index.js';
-import { type Running, startTpmux, tpmux } from '../cli/command-line.js';
+import { type Running, startTpmux, tpmux, serving } from '../cli/command-line.js';
 import { Exchange, responseSize } from '../support/exchange.js';
 import { type Execute, none, password, run } from '../support/frames.js';
 import { startSwtpm, type Swtpm } from '../support/swtpm.js';
@@ -131,7 +130,7 @@ describe('secrets at rest', () => {
       '--run-dir',
       runDir,
     ]);
-    while (!daemon.out().includes('ready')) await delay(20);
+    await serving(daemon);
     const created = await tpmux(['guest', 'create', 'alice', '--run-dir', runDir]);
     assert.equal(created.code, 0, created.err);
     const exchange = new Exchange({ path: path.join(runDir, 'guests', 'alice', 'tpm.sock') });

@@ -4,27 +4,35 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { startTpmux, tpmux, type Running } from '../cli/command-line.js';
+import { serving, startTpmux, tpmux, type Running } from '../cli/command-line.js';
+import { TPM_CC } from '../../src/tpm/constants/index.js';
 import { compiledTpmux } from './compiled.js';
+import { commandCode, startRelay, type Relay } from './relay.js';
 import { startSwtpm, type Swtpm } from './swtpm.js';
-
-const START_TIMEOUT_MS = 60_000;
+import { waitFor } from './wait-for.js';
 
 /** Its keeper, chip and directories. */
 export class KeptDaemon {
   private constructor(
     readonly root: string,
-    readonly chip: Swtpm,
+    private readonly chip: Swtpm,
+    /** In front of the chip. */
+    readonly relay: Relay,
+    /** Whether the chip's answers to TPM2_Create stay at the relay. */
+    readonly holds: { create: boolean },
     private readonly keeper: Running,
   ) {}
 
   static async start(): Promise<KeptDaemon> {
     const root = await mkdtemp(join(tmpdir(), 'tpmux-kept-'));
     const chip = await startSwtpm();
-    const serve = [...compiledTpmux(), 'serve', '--tcti', chip.tcti, '--state-dir', join(root, 'state'), '--run-dir', join(root, 'run')];
-    const daemon = new KeptDaemon(root, chip, startTpmux(['keep', '--', ...serve]));
-    await daemon.until(() => daemon.keeper.out().includes('ready\n'));
+    const holds = { create: false };
+    const relay = await startRelay(chip, {
+      delay: (command) => (holds.create && commandCode(command) === TPM_CC.Create ? Infinity : 0),
+    });
+    const serve = [...compiledTpmux(), 'serve', '--tcti', relay.tcti, '--state-dir', join(root, 'state'), '--run-dir', join(root, 'run')];
+    const daemon = new KeptDaemon(root, chip, relay, holds, startTpmux(['keep', '--', ...serve]));
+    await serving(daemon.keeper);
     return daemon;
   }
 
@@ -95,12 +103,13 @@ export class KeptDaemon {
   }
 
   async until(condition: () => boolean): Promise<void> {
-    const deadline = Date.now() + START_TIMEOUT_MS;
-    while (!condition()) {
-      assert.equal(this.keeper.child.exitCode, null, this.log);
-      assert.ok(Date.now() < deadline, this.log);
-      await sleep(10);
-    }
+    await waitFor(
+      () => {
+        assert.equal(this.keeper.child.exitCode, null, this.log);
+        return condition();
+      },
+      () => this.log,
+    );
   }
 
   /** Ends keeper and daemon in order; the keeper's exit code. */
@@ -111,6 +120,7 @@ export class KeptDaemon {
 
   async dispose(): Promise<void> {
     await this.end();
+    await this.relay.stop();
     await this.chip.stop();
     await rm(this.root, { recursive: true, force: true });
   }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { checkNode } from '../../../src/host/doctor.js';
 import { startSwtpm, type Swtpm } from '../../support/swtpm.js';
-import { startTpmux, tpmux, type Result } from '../command-line.js';
+import { tpmux, type Result, startServing } from '../command-line.js';
 
 describe('tpmux doctor', () => {
   let root: string;
@@ -34,8 +34,7 @@ describe('tpmux doctor', () => {
   });
 
   it('knows the host root again, and misses it', async () => {
-    const daemon = startTpmux(['serve', '--tcti', chip.tcti, '--state-dir', join(root, 'state'), '--run-dir', join(root, 'run')]);
-    while (!daemon.out().includes('ready')) await new Promise((resolve) => setTimeout(resolve, 20));
+    const daemon = await startServing(['serve', '--tcti', chip.tcti, '--state-dir', join(root, 'state'), '--run-dir', join(root, 'run')]);
     daemon.child.kill('SIGTERM');
     assert.equal((await daemon.result).code, 0);
     assert.match(line(await doctor(), 'handle 0x81005450'), /^ok .*holds the host root$/);

@@ -4,9 +4,8 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { startTpmux, tpmux, type Result, type Running } from '../command-line.js';
+import { tpmux, type Result, type Running, startServing } from '../command-line.js';
 
 const run = promisify(execFile);
 
@@ -14,14 +13,8 @@ describe('the command line with a daemon', () => {
   let root: string;
   let daemon: Running;
 
-  const serve = async (): Promise<Running> => {
-    const started = startTpmux(['serve', '--embedded-tpm', '--state-dir', join(root, 'state'), '--run-dir', join(root, 'run')]);
-    while (!started.out().includes('\n')) {
-      assert.equal(started.child.exitCode, null, started.err());
-      await sleep(20);
-    }
-    return started;
-  };
+  const serve = (): Promise<Running> =>
+    startServing(['serve', '--embedded-tpm', '--state-dir', join(root, 'state'), '--run-dir', join(root, 'run')]);
   const tpm2 = async (tcti: string, name: string, ...args: string[]): Promise<string> =>
     (await run(name, args, { env: { ...process.env, TPM2TOOLS_TCTI: tcti } })).stdout;
   const client = (...args: string[]): Promise<Result> => tpmux(args, { TPMUX_RUN_DIR: join(root, 'run') });

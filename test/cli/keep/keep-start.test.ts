@@ -1,6 +1,6 @@
 // How the keeper ends when its daemon does not serve.
 import assert from 'node:assert/strict';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { waitFor } from '../../support/wait-for.js';
 import { startTpmux, TPMUX, tpmux } from '../command-line.js';
 
 describe('tpmux keep, at its start', () => {
@@ -15,7 +15,7 @@ describe('tpmux keep, at its start', () => {
 
   it('ends at once when it is told to before the daemon serves', async () => {
     const waiting = startTpmux(['keep', '--', 'sh', '-c', 'echo started >&2; exec sleep 60']);
-    while (!waiting.err().includes('started')) await sleep(20);
+    await waitFor(() => waiting.err().includes('started'));
     waiting.child.kill('SIGTERM');
     const { code } = await waiting.result;
     assert.equal(code, 1);
