@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Running, startTpmux, tpmux, serving } from '../cli/command-line.js';
-import { compiledTpmux } from '../support/compiled.js';
+import { compiledTpmux } from '../cli/compiled.js';
 import { startSwtpm } from '../support/swtpm.js';
 import { CrashGuest } from './guest.js';
 

@@ -6,7 +6,7 @@ import { cp, mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { RunningDaemon } from '../support/running-daemon.js';
-import { compiledTpmux } from '../support/compiled.js';
+import { compiledTpmux } from '../cli/compiled.js';
 import { debianKernel } from './debian-kernel.js';
 import { initramfsWith, placeDrivers, placeProgram } from './initramfs.js';
 import { Machine, missingForQemu } from './machine.js';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serving, startTpmux, tpmux, type Running } from '../cli/command-line.js';
 import { TPM_CC } from '../../src/tpm/constants/index.js';
-import { compiledTpmux } from './compiled.js';
+import { compiledTpmux } from '../cli/compiled.js';
 import { commandCode, startRelay, type Relay } from './relay.js';
 import { startSwtpm, type Swtpm } from './swtpm.js';
 import { waitFor } from './wait-for.js';
