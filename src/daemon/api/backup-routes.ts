@@ -1,7 +1,7 @@
 // The control API's resources for backups and the audit log.
 import * as v from 'valibot';
 import { badRequest } from './bad-request.js';
-import type { Route } from './routes.js';
+import type { Route } from './route.js';
 
 const bytes = v.pipe(
   v.string(),

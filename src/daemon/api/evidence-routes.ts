@@ -5,7 +5,7 @@ import type { Catalog } from '../../statements/catalog.js';
 import { CertifiedProvider } from '../../properties/providers/certified.js';
 import type { ProviderSet } from '../../properties/provider-set/provider-set.js';
 import { exportLog } from '../../properties/measurement-log/export.js';
-import type { ApiRequest, ApiSubject, Route } from './routes.js';
+import type { ApiRequest, ApiSubject, Route } from './route.js';
 
 export const EVIDENCE_ROUTES: readonly Route[] = [{ method: 'GET', path: '/v1/guests/:name/evidence', run: evidence }];
 

@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { reasonOf } from '../../failure.js';
 import { badRequest } from './bad-request.js';
-import type { ApiRequest, ApiSubject, Route } from './routes.js';
+import type { ApiRequest, ApiSubject, Route } from './route.js';
 
 const newPolicy = v.strictObject({ policy: v.nullable(v.string()) });
 

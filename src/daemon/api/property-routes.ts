@@ -6,7 +6,7 @@ import { exportLog, tcgLog } from '../../properties/measurement-log/export.js';
 import { PropertyError } from '../../statements/property-error.js';
 import type { StatementView } from '../../statements/catalog.js';
 import { parseDigest } from '../../statements/digest-text.js';
-import type { ApiRequest, ApiSubject, Route } from './routes.js';
+import type { ApiRequest, ApiSubject, Route } from './route.js';
 
 const newStatements = v.strictObject({ envelopes: v.pipe(v.array(v.string()), v.minLength(1), v.maxLength(1000)) });
 const newRevocations = v.strictObject({ envelope: v.string() });

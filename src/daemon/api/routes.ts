@@ -2,51 +2,15 @@
 import * as v from 'valibot';
 import { EXIT, Failure } from '../../failure.js';
 import { guestListen } from '../../store/guest-meta.js';
-import type { AuditLog } from '../../host/audit-log.js';
 import { BACKUP_ROUTES } from './backup-routes.js';
 import { badRequest } from './bad-request.js';
-import type { ChipView } from '../../host/chip-view.js';
 import { PCR_BANKS } from '../../config/config.js';
 import { EVIDENCE_ROUTES } from './evidence-routes.js';
-import type { GuestBackups } from '../../guests/backups/backups.js';
-import type { GuestRegistry } from '../../guests/registry.js';
 import { pcrLogView } from '../../guests/pcr-log-view.js';
 import { POLICY_ROUTES } from './policy-routes.js';
 import { PROPERTY_ROUTES } from './property-routes.js';
-import type { PropertyService } from '../../guests/properties/service.js';
+import type { ApiRequest, ApiSubject, Route } from './route.js';
 import { pcrChoice } from '../../host/seal-to.js';
-
-/** What the API shows and changes. */
-export interface ApiSubject {
-  readonly guests: GuestRegistry;
-  readonly backups: GuestBackups;
-  readonly audit: AuditLog;
-  /** Why the store cannot be written at present; undefined if it can. */
-  readonly storeFailure: () => string | undefined;
-  readonly chip: ChipView;
-  readonly properties: PropertyService;
-  readonly stateDir: string;
-  readonly runDir: string;
-  readonly started: Date;
-}
-
-/** A request that has matched a route. */
-export interface ApiRequest {
-  /** The guest's name, in routes that have one. */
-  readonly name: string;
-  readonly query: URLSearchParams;
-  /** The body as JSON; undefined if there is none. */
-  readonly body: unknown;
-}
-
-/** One method of one resource. */
-export interface Route {
-  readonly method: 'GET' | 'POST' | 'DELETE';
-  /** Path with `:name` where the guest's name stands. */
-  readonly path: string;
-  readonly status?: number;
-  readonly run: (subject: ApiSubject, request: ApiRequest) => unknown;
-}
 
 const newGuest = v.strictObject({
   name: v.string(),

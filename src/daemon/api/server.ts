@@ -7,7 +7,8 @@ import { EXIT, Failure, reasonOf } from '../../failure.js';
 import { prepareUnixPath } from '../../transport/listener.js';
 import type { Logger } from '../../logger.js';
 import { badRequest } from './bad-request.js';
-import { ROUTES, type ApiSubject, type Route } from './routes.js';
+import { ROUTES } from './routes.js';
+import type { ApiSubject, Route } from './route.js';
 
 /** Largest request body, in bytes: a backup and its frame. */
 export const MAX_BODY = 1 << 24;

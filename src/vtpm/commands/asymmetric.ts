@@ -8,7 +8,8 @@ import type { TPMT_RSA_DECRYPT_PLUS, TPMT_RSA_SCHEME_PLUS } from '../../tpm/stru
 import { curveParameters } from '../objects/curve-parameters.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
-import { hasAttribute, privatePartOf, type TpmObject } from '../state/objects.js';
+import { hasAttribute, privatePartOf } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 import { exchange } from '../objects/two-phase-exchange.js';
 
 /** A label must end with a zero byte, if there is one. */

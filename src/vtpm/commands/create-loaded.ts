@@ -9,7 +9,8 @@ import type { Call } from '../dispatch/call.js';
 import type { Handler } from '../dispatch/handler.js';
 import { checkAuthSize, createChild, makeObject, obtainPrimary, type Place } from '../objects/new-object.js';
 import { checkCreation, checkPublicAttributes } from '../objects/template-checks.js';
-import { isDerivationParent, isParent, privatePartOf, type TpmObject } from '../state/objects.js';
+import { isDerivationParent, isParent, privatePartOf } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 import type { Tpm } from '../tpm.js';
 
 interface Sensitive {

@@ -13,7 +13,8 @@ import { ANCHORED_ENGINE_ID } from '../../keys/hardware-engine.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { checkOutsideObject } from '../objects/outside-object.js';
-import { hasAttribute, isParent, privatePartOf, type TpmObject } from '../state/objects.js';
+import { hasAttribute, isParent, privatePartOf } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 
 const none = Buffer.alloc(0);
 const TPM2B_SENSITIVE_AREA = sized(TPMT_SENSITIVE);

@@ -16,7 +16,7 @@ import { TPM_RC } from '../../tpm/response-code.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { extendPolicy } from '../policy/policy-update.js';
-import type { Session } from '../state/sessions.js';
+import type { Session } from '../state/session.js';
 
 /** Localities 0 to 4 as bits. */
 const NORMAL_LOCALITIES = 0x1f;

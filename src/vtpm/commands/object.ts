@@ -14,7 +14,8 @@ import { describeCreation } from '../objects/creation.js';
 import { checkAuthSize, createChild, makeObject, obtainPrimary } from '../objects/new-object.js';
 import { checkOutsideObject } from '../objects/outside-object.js';
 import { checkCreation, checkPublicAttributes } from '../objects/template-checks.js';
-import { hasAttribute, isParent, privatePartOf, type TpmObject } from '../state/objects.js';
+import { hasAttribute, isParent, privatePartOf } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 import type { Tpm } from '../tpm.js';
 import { createLoaded } from './create-loaded.js';
 

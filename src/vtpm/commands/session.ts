@@ -11,7 +11,8 @@ import type { Handlers } from '../dispatch/handler.js';
 import { bindValue, entityAuth, type Entity, isDaExempt } from '../dispatch/entity.js';
 import { isPin } from '../state/nv.js';
 import { hasAttribute } from '../state/objects.js';
-import { freshPolicy, resetPolicy, type Session } from '../state/sessions.js';
+import { freshPolicy, resetPolicy } from '../state/sessions.js';
+import type { Session } from '../state/session.js';
 import type { Tpm } from '../tpm.js';
 
 const MIN_NONCE_SIZE = 16;

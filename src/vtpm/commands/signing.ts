@@ -7,7 +7,8 @@ import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { TPMT_SIGNATURE } from '../../tpm/structures/index.js';
 import type { Handlers } from '../dispatch/handler.js';
 import { requireSigner, requireSigningKey, schemeHash, signDigest } from '../signing/signing.js';
-import { hasAttribute, type TpmObject } from '../state/objects.js';
+import { hasAttribute } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 import { hashCheckTicket, isTicketValid, verifiedTicket } from '../signing/tickets.js';
 
 /** Checks an asymmetric signature or an HMAC. `TPM_RC_SIGNATURE` if it is not good, `TPM_RC_SCHEME`, `TPM_RC_HANDLE` for a public HMAC key. */

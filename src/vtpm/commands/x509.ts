@@ -18,7 +18,8 @@ import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { Call } from '../dispatch/call.js';
 import type { Handler, Handlers } from '../dispatch/handler.js';
 import { requireSigner, schemeHash, signDigest } from '../signing/signing.js';
-import { hasAttribute, type TpmObject } from '../state/objects.js';
+import { hasAttribute } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 import { signatureAlgorithm, subjectPublicKeyInfo } from '../signing/x509-algorithms.js';
 
 const EXTENSIONS = DER_TAG.CONTEXT + 3;

@@ -4,9 +4,9 @@ import type { Entity } from './entity.js';
 import type { Sequence } from '../sequences/sequence.js';
 import type { Hierarchy } from '../state/hierarchies.js';
 import type { NvIndex } from '../state/nv.js';
-import type { TpmObject } from '../state/objects.js';
-import type { Session } from '../state/sessions.js';
-import type { SessionUse } from './authorization.js';
+import type { TpmObject } from '../state/object.js';
+import type { Session } from '../state/session.js';
+import type { SessionUse } from './authorized-command.js';
 
 /** One command on its way through the TPM, as its handler sees it besides handles and parameters. */
 export class Call {

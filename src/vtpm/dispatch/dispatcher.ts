@@ -8,15 +8,8 @@ import { type Entity, entityName, resolveEntity } from './entity.js';
 import { takeVolatile } from '../persistence/snapshot.js';
 import { NotDurable } from '../state/durable.js';
 import type { Tpm } from '../tpm.js';
-import {
-  assemble,
-  associate,
-  authorize,
-  type AuthorizedCommand,
-  decryptParameters,
-  parseSessions,
-  requireNoAuthorization,
-} from './authorization.js';
+import { assemble, associate, authorize, decryptParameters, parseSessions, requireNoAuthorization } from './authorization.js';
+import type { AuthorizedCommand } from './authorized-command.js';
 import { Call } from './call.js';
 import type { AnyHandler, ServedCommands } from './handler.js';
 import { successResponse } from './response.js';

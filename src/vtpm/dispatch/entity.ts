@@ -19,8 +19,9 @@ import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { Sequence } from '../sequences/sequence.js';
 import type { Hierarchy } from '../state/hierarchies.js';
 import { isPin, nvHas, type NvIndex } from '../state/nv.js';
-import { hasAttribute, type TpmObject } from '../state/objects.js';
-import type { Session } from '../state/sessions.js';
+import { hasAttribute } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
+import type { Session } from '../state/session.js';
 import type { Tpm } from '../tpm.js';
 
 /** What a handle in a command's handle area stands for. */

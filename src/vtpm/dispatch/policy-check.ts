@@ -6,9 +6,9 @@ import { hash } from '../../tpm/hash.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { entityPolicy, type Entity } from './entity.js';
 import { nvHas } from '../state/nv.js';
-import type { PolicyState, Session } from '../state/sessions.js';
+import type { PolicyState, Session } from '../state/session.js';
 import type { Tpm } from '../tpm.js';
-import type { AuthorizedCommand } from './authorization.js';
+import type { AuthorizedCommand } from './authorized-command.js';
 
 /**
  * Checks that the policy session authorizes this command for the entity. `TPM_RC_PCR_CHANGED`, `TPM_RC_POLICY_FAIL`,

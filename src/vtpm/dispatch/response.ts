@@ -6,9 +6,11 @@ import { digestSize, hash } from '../../tpm/hash.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { cryptParameter, rpHash, sessionHmac } from '../../tpm/session-crypto.js';
 import type { TPMS_AUTH_RESPONSE } from '../../tpm/structures/index.js';
-import { resetPolicy, type Session } from '../state/sessions.js';
+import { resetPolicy } from '../state/sessions.js';
+import type { Session } from '../state/session.js';
 import type { Tpm } from '../tpm.js';
-import { type AuthorizedCommand, cipherKey, hmacKey, parameterCipher, type SessionUse } from './authorization.js';
+import { cipherKey, hmacKey, parameterCipher } from './authorization.js';
+import type { AuthorizedCommand, SessionUse } from './authorized-command.js';
 
 /** The response of a command that succeeded. Nonces roll, audit digests are extended, ended sessions flushed. */
 export function successResponse(tpm: Tpm, call: AuthorizedCommand, handle: number | undefined, parameters: Buffer): Buffer {

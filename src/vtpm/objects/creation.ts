@@ -5,7 +5,7 @@ import { nameOfHandle } from '../../tpm/name.js';
 import { encode } from '../../tpm/schema.js';
 import { TPMS_CREATION_DATA, type TPML_PCR_SELECTION, type TPMT_TK_CREATION } from '../../tpm/structures/index.js';
 import type { Entity } from '../dispatch/entity.js';
-import type { TpmObject } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 import { creationTicket } from '../signing/tickets.js';
 import type { Tpm } from '../tpm.js';
 

@@ -8,7 +8,7 @@ import { encode } from '../../tpm/schema.js';
 import { trimAuth } from '../../tpm/session-crypto.js';
 import { TPMT_PUBLIC } from '../../tpm/structures/index.js';
 import type { Hierarchy } from '../state/hierarchies.js';
-import type { TpmObject } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 import type { Tpm } from '../tpm.js';
 
 /** Where an object has its place: under a parent object, or directly under a hierarchy. */

@@ -4,7 +4,8 @@ import { digestSize } from '../../tpm/hash.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { encode } from '../../tpm/schema.js';
 import { type TPMT_PUBLIC, TPMT_SYM_DEF_OBJECT_PLUS } from '../../tpm/structures/index.js';
-import { isDerivationParent, type TpmObject } from '../state/objects.js';
+import { isDerivationParent } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 
 const has = (publicArea: TPMT_PUBLIC, mask: number): boolean => (publicArea.objectAttributes & mask) !== 0;
 

@@ -5,7 +5,7 @@ import { TPM_RH, TPM_ST } from '../../tpm/constants/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { TPMT_TK_AUTH } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
-import type { Session } from '../state/sessions.js';
+import type { Session } from '../state/session.js';
 import { authTicket } from '../signing/tickets.js';
 import type { Tpm } from '../tpm.js';
 import { extendPolicy } from './policy-update.js';

@@ -8,7 +8,8 @@ import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { TPMS_SCHEME_ECDAA, TPMT_SIG_SCHEME_PLUS, TPMT_SIGNATURE_PLUS } from '../../tpm/structures/index.js';
 import type { Call } from '../dispatch/call.js';
 import type { Commits } from '../state/commits.js';
-import { hasAttribute, privatePartOf, type TpmObject } from '../state/objects.js';
+import { hasAttribute, privatePartOf } from '../state/objects.js';
+import type { TpmObject } from '../state/object.js';
 import type { Tpm } from '../tpm.js';
 import { withSecret } from '../objects/with-secret.js';
 

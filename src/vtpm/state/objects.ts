@@ -7,6 +7,7 @@ import { type Infer, list, sizedOrNull, struct, uint32, uint64 } from '../../tpm
 import type { TPMT_PUBLIC } from '../../tpm/structures/index.js';
 import { Sequence } from '../sequences/sequence.js';
 import type { Limits } from '../limits.js';
+import type { TpmObject } from './object.js';
 import { fromStored, storedObject, toStored } from './stored-object.js';
 import { fromStoredSequence, storedSequence, toStoredSequence } from './stored-sequence.js';
 
@@ -16,26 +17,6 @@ export const objectSnapshot = struct({
   loaded: list(struct({ handle: uint32, object: sizedOrNull(storedObject), sequence: sizedOrNull(storedSequence) }), 65536),
 });
 export type ObjectSnapshot = Infer<typeof objectSnapshot>;
-
-/** A loaded object: a key, sealed data, or the public part of one. */
-export interface TpmObject {
-  readonly kind: 'object';
-  readonly publicArea: TPMT_PUBLIC;
-  readonly name: Buffer;
-  readonly qualifiedName: Buffer;
-  /** Hierarchy that the object belongs to (TPM_RH_NULL for a temporary one). */
-  readonly hierarchy: number;
-  /** Without trailing zeros. */
-  readonly authValue: Buffer;
-  /** Undefined if only the public part is loaded. */
-  readonly privatePart: PrivatePart | undefined;
-  /** Loaded by LoadExternal: may not be a parent, certify nothing about its place. */
-  readonly external: boolean;
-  /** Made from a primary seed. */
-  readonly primary: boolean;
-  /** Dies with Startup(CLEAR): the object or an ancestor has `stClear`. */
-  readonly stClear: boolean;
-}
 
 /** What a transient handle stands for. */
 export type LoadedObject = TpmObject | Sequence;

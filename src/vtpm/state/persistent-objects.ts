@@ -3,7 +3,7 @@ import type { KeyManagement } from '../../keys/key-management.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { Limits } from '../limits.js';
 import type { DurableState } from './durable.js';
-import type { TpmObject } from './objects.js';
+import type { TpmObject } from './object.js';
 import { fromStored, storedObject, toStored } from './stored-object.js';
 
 const PREFIX = 'persistent/';

@@ -1,7 +1,7 @@
 import type { KeyManagement } from '../../keys/key-management.js';
 import { type Infer, struct, tpm2b, uint32, uint8 } from '../../tpm/schema.js';
 import { TPMT_PUBLIC_PLUS } from '../../tpm/structures/index.js';
-import type { TpmObject } from './objects.js';
+import type { TpmObject } from './object.js';
 
 /** How an object is written: to a record, or into a saved context. Encryption is the writer's business. */
 export const storedObject = struct({

@@ -2,7 +2,7 @@
 import { TPM_ALG } from '../../tpm/constants/index.js';
 import { type Infer, struct, tpm2b, uint16, uint32, uint64, uint8 } from '../../tpm/schema.js';
 import { TPM2B_DIGEST, TPM2B_NONCE, TPMT_SYM_DEF_PLUS } from '../../tpm/structures/index.js';
-import type { PolicyState, Session } from './sessions.js';
+import type { PolicyState, Session } from './session.js';
 
 /** A session as plain data. What may be undefined is so if its bit in `flags` is clear. */
 export const storedSession = struct({

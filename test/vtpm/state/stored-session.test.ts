@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { TPM_ALG } from '../../../src/tpm/constants/index.js';
 import { decode, encode } from '../../../src/tpm/schema.js';
 import type { TPMT_SYM_DEF_PLUS } from '../../../src/tpm/structures/index.js';
-import type { Session } from '../../../src/vtpm/state/sessions.js';
+import type { Session } from '../../../src/vtpm/state/session.js';
 import { fromStoredSession, storedSession, toStoredSession } from '../../../src/vtpm/state/stored-session.js';
 
 const bytes = (maxLength: number): fc.Arbitrary<Buffer> => fc.uint8Array({ maxLength }).map((array) => Buffer.from(array));
