@@ -4,7 +4,7 @@ import type { MeasurementLog } from '../../properties/measurement-log/measuremen
 import type { SectionChange } from '../../store/journal-record.js';
 import { encode } from '../../tpm/schema.js';
 import { storedNvIndex } from '../state/nv.js';
-import { storedSession, toStoredSession } from '../state/stored-session.js';
+import { storedSession, toStoredSession } from '../state/stored/stored-session.js';
 import type { Tpm } from '../tpm.js';
 import { encodeLoaded, encodePiece, headSections, LOG_HEAD, PREFIX, PROVIDER_CHOICE, smallSections } from './volatile-sections.js';
 

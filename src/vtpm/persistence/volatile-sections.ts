@@ -14,9 +14,9 @@ import { drtmSnapshot } from '../state/drtm.js';
 import { hierarchySnapshot } from '../state/hierarchies.js';
 import { storedNvIndex } from '../state/nv.js';
 import { powerSnapshot } from '../state/power.js';
-import { storedObject, toStored } from '../state/stored-object.js';
-import { storedSequence, toStoredSequence } from '../state/stored-sequence.js';
-import { storedSession } from '../state/stored-session.js';
+import { storedObject, toStored } from '../state/stored/stored-object.js';
+import { storedSequence, toStoredSequence } from '../state/stored/stored-sequence.js';
+import { storedSession } from '../state/stored/stored-session.js';
 import type { Tpm } from '../tpm.js';
 
 /** What names of sections begin with where there are several of a kind. A decimal handle or index, or a name, follows. */

@@ -6,7 +6,7 @@ import type { PcrLog } from './pcr-log.js';
 import type { Clock } from './clock.js';
 import type { Pcrs } from './pcrs.js';
 import type { PowerState } from './power.js';
-import { fromStoredSequence, storedSequence, toStoredSequence } from './stored-sequence.js';
+import { fromStoredSequence, storedSequence, toStoredSequence } from './stored/stored-sequence.js';
 
 /** Locality of these indications. */
 export const DRTM_LOCALITY = 4;

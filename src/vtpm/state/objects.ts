@@ -8,8 +8,8 @@ import type { TPMT_PUBLIC } from '../../tpm/structures/index.js';
 import { Sequence } from '../sequences/sequence.js';
 import type { Limits } from '../limits.js';
 import type { TpmObject } from './object.js';
-import { fromStored, storedObject, toStored } from './stored-object.js';
-import { fromStoredSequence, storedSequence, toStoredSequence } from './stored-sequence.js';
+import { fromStored, storedObject, toStored } from './stored/stored-object.js';
+import { fromStoredSequence, storedSequence, toStoredSequence } from './stored/stored-sequence.js';
 
 /** What a snapshot holds: of each handle an object or a sequence. */
 export const objectSnapshot = struct({

@@ -4,7 +4,7 @@ import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import type { Limits } from '../limits.js';
 import type { DurableState } from './durable.js';
 import type { TpmObject } from './object.js';
-import { fromStored, storedObject, toStored } from './stored-object.js';
+import { fromStored, storedObject, toStored } from './stored/stored-object.js';
 
 const PREFIX = 'persistent/';
 const keyOf = (handle: number): string => PREFIX + handle.toString(16).padStart(8, '0');

@@ -3,7 +3,7 @@ import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { type Infer, list, sized, struct, uint32, uint64 } from '../../tpm/schema.js';
 import type { Limits } from '../limits.js';
 import type { PolicyState, Session } from './session.js';
-import { fromStoredSession, storedSession, toStoredSession } from './stored-session.js';
+import { fromStoredSession, storedSession, toStoredSession } from './stored/stored-session.js';
 
 /** What a snapshot holds. `exclusiveAudit` is 0 if there is none. */
 export const sessionSnapshot = struct({

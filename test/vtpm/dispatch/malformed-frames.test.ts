@@ -1,6 +1,6 @@
 // Frames that end too early, go on too long or have a byte changed: policies, sessions, contexts and NV refuse them as swtpm does.
-import * as nv from '../../../src/tpm/commands/nv.js';
-import * as policies from '../../../src/tpm/commands/enhanced-authorization.js';
+import * as nv from '../../../src/tpm/commands/objects/nv.js';
+import * as policies from '../../../src/tpm/commands/authorization/enhanced-authorization.js';
 import { ContextLoad, ContextSave, EvictControl, FlushContext, StartAuthSession } from '../../../src/tpm/commands/index.js';
 import { TPM_ALG, TPM_CC, TPM_RH, TPM_SE, TPM_ST, TPMA_NV } from '../../../src/tpm/constants/index.js';
 import { TPM_RC } from '../../../src/tpm/response-code.js';

@@ -4,7 +4,7 @@ import { TPM_ALG } from '../../../src/tpm/constants/index.js';
 import { decode, encode } from '../../../src/tpm/schema.js';
 import type { TPMT_SYM_DEF_PLUS } from '../../../src/tpm/structures/index.js';
 import type { Session } from '../../../src/vtpm/state/session.js';
-import { fromStoredSession, storedSession, toStoredSession } from '../../../src/vtpm/state/stored-session.js';
+import { fromStoredSession, storedSession, toStoredSession } from '../../../src/vtpm/state/stored/stored-session.js';
 
 const bytes = (maxLength: number): fc.Arbitrary<Buffer> => fc.uint8Array({ maxLength }).map((array) => Buffer.from(array));
 const maybe = <T>(of: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> => fc.option(of, { nil: undefined });
