@@ -1,6 +1,6 @@
 // Who can send commands to the chip, as those see it who send several: the chip itself while it is set up, a turn after that.
 import type { AnyCommand, Request, Response } from '../../tpm/command.js';
-import { FlushContext, GetCapability } from '../../tpm/commands/index.js';
+import { GetCapability } from '../../tpm/commands/index.js';
 import { TPM_CAP } from '../../tpm/constants/index.js';
 
 /** How one handle of a command is authorized, or how a command that needs no authorization is protected. */
@@ -43,9 +43,4 @@ export async function listHandles(sender: CommandSender, first: number): Promise
   const request = { capability: TPM_CAP.HANDLES, property: first, propertyCount: HANDLES_PER_QUERY };
   const { capabilityData } = await sender.execute(GetCapability, request);
   return capabilityData.capability === TPM_CAP.HANDLES ? capabilityData.data : [];
-}
-
-/** {@link CommandSender.flush} by means of `execute`. */
-export async function flushBy({ execute }: { readonly execute: CommandSender['execute'] }, flushHandle: number): Promise<void> {
-  await execute(FlushContext, { flushHandle });
 }

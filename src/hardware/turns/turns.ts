@@ -64,7 +64,7 @@ export class Turns {
 }
 
 /** What {@link LoadableKey.id} begins with for keys below the key with this Name. */
-export function childPrefix(parentName: Buffer): string {
+function childPrefix(parentName: Buffer): string {
   return `${parentName.toString('hex')}/`;
 }
 

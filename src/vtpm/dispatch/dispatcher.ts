@@ -161,7 +161,7 @@ export class Dispatcher {
     const call = this.authorize(command, entities, withSessions, reader, locality);
     const request = decodeParameters(command, decryptParameters(tpm, call), tpm.bufferSize);
     command.handleList.forEach(([name], i) => (request[name] = handles[i]));
-    const context = new Call(command, locality, entities, call.sessions, this.served);
+    const context = new Call<string, string>(command, locality, entities, call.sessions, this.served);
     const result = ((await handler(tpm, request as never, context)) ?? {}) as Record<string, unknown>;
     const { outHandleName } = command;
     const outHandle = outHandleName === undefined ? undefined : (result[outHandleName] as number);

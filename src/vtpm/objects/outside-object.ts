@@ -11,11 +11,11 @@ import { checkPublicAttributes, checkScheme } from './template-checks.js';
  * Checks the areas of an object against each other; `sensitive` is null if only the public part came. Errors carry the number of the
  * parameter that is called `publicParameter` or `sensitiveParameter`, or none if neither can be blamed.
  */
-export function checkOutsideObject(
-  call: Call,
-  publicParameter: string,
+export function checkOutsideObject<P extends string>(
+  call: Call<never, P>,
+  publicParameter: P,
   publicArea: TPMT_PUBLIC,
-  sensitiveParameter: string,
+  sensitiveParameter: P,
   sensitive: TPMT_SENSITIVE | null,
 ): void {
   const isNamed = publicArea.nameAlg !== TPM_ALG.NULL;

@@ -27,22 +27,24 @@ export function authorizationTimeout(tpm: Tpm, session: Session, expiration: num
   return duration + (nonceTPM.length === 0 ? tpm.clock.time % MS_PER_SECOND : session.startTime);
 }
 
-/** What an authorization says about itself. `nonceTPM` is undefined in a ticket. */
-export interface AuthorizationParameters {
-  readonly timeout: bigint;
-  readonly cpHashA: Buffer;
-  readonly nonceTPM?: Buffer;
-  /** Name of the parameter that `TPM_RC_EXPIRED` is about. */
-  readonly expirationParameter: 'expiration' | 'timeout';
+/** Checks that the authorization is for this session, if it names one. `TPM_RC_NONCE`. */
+export function checkNonce(session: Session, nonceTPM: Buffer, call: Call<never, 'nonceTPM'>): void {
+  if (nonceTPM.length > 0 && !isSame(nonceTPM, session.nonceTPM)) throw call.error(TPM_RC.NONCE, 'nonceTPM');
 }
 
-/** Whether the authorization is for this session, now. `TPM_RC_NONCE`, `TPM_RC_EXPIRED`, `TPM_RC_SIZE` at their parameters; `TPM_RC_CPHASH`. */
-export function checkAuthorization(tpm: Tpm, session: Session, parameters: AuthorizationParameters, call: Call): void {
-  const { timeout, cpHashA, nonceTPM, expirationParameter } = parameters;
-  if (nonceTPM !== undefined && nonceTPM.length > 0 && !isSame(nonceTPM, session.nonceTPM)) throw call.error(TPM_RC.NONCE, 'nonceTPM');
-  if (timeout !== 0n && (timeout < tpm.clock.time || session.epoch !== tpm.clock.epoch)) {
-    throw call.error(TPM_RC.EXPIRED, expirationParameter);
-  }
+/**
+ * Checks that the authorization is for now and for what the session is bound to. `TPM_RC_EXPIRED`, `TPM_RC_SIZE` at their parameters;
+ * `TPM_RC_CPHASH`.
+ * @param where the parameter that `TPM_RC_EXPIRED` is about
+ */
+export function checkAuthorization<P extends 'expiration' | 'timeout'>(
+  tpm: Tpm,
+  session: Session,
+  { timeout, cpHashA }: Pick<GrantedAuthorization, 'timeout' | 'cpHashA'>,
+  call: Call<never, P | 'cpHashA'>,
+  where: P,
+): void {
+  if (timeout !== 0n && (timeout < tpm.clock.time || session.epoch !== tpm.clock.epoch)) throw call.error(TPM_RC.EXPIRED, where);
   if (cpHashA.length === 0) return;
   const { digest, bound } = session.policy;
   if (cpHashA.length !== digest.length) throw call.error(TPM_RC.SIZE, 'cpHashA');

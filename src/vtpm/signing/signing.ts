@@ -22,7 +22,7 @@ export interface Signer {
 const nullScheme: TPMT_SIG_SCHEME_PLUS = { scheme: TPM_ALG.NULL, details: null };
 
 /** The key that a handle stands for. `TPM_RC_KEY`, placed, if it does not sign. */
-export function requireSigningKey(call: Call, handle: string): TpmObject {
+export function requireSigningKey<H extends string>(call: Call<H>, handle: H): TpmObject {
   const key = call.object(handle, TPM_RC.KEY);
   if (!hasAttribute(key, TPMA_OBJECT.sign) || key.publicArea.type === TPM_ALG.SYMCIPHER) throw call.error(TPM_RC.KEY, handle);
   return key;
@@ -32,7 +32,12 @@ export function requireSigningKey(call: Call, handle: string): TpmObject {
  * The signer that a command's key handle and scheme parameter stand for: TPM_RH_NULL is no signer. `TPM_RC_KEY` if the object is no
  * signing key, `TPM_RC_SCHEME` if the scheme is not the key's, both placed.
  */
-export function requireSigner(call: Call, handle: string, schemeParameter: string, scheme: TPMT_SIG_SCHEME_PLUS): Signer {
+export function requireSigner<H extends string, P extends string>(
+  call: Call<H, P>,
+  handle: H,
+  schemeParameter: P,
+  scheme: TPMT_SIG_SCHEME_PLUS,
+): Signer {
   const entity = call.entity(handle);
   if (entity.kind === 'hierarchy') return { key: undefined, scheme: nullScheme };
   const key = requireSigningKey(call, handle);

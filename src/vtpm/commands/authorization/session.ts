@@ -23,7 +23,7 @@ const WARNING = 0x900;
 type StartRequest = Request<typeof StartAuthSession>;
 
 /** The salt, empty without a key. The caller zeroizes it. */
-async function openSalt({ tpmKey, encryptedSalt, nonceCaller }: StartRequest, call: Call): Promise<Buffer> {
+async function openSalt({ tpmKey, encryptedSalt, nonceCaller }: StartRequest, call: Call<'tpmKey', 'encryptedSalt'>): Promise<Buffer> {
   if (tpmKey === TPM_RH.NULL) {
     if (encryptedSalt.length > 0) throw call.error(TPM_RC.VALUE, 'encryptedSalt');
     return Buffer.alloc(0);
@@ -44,7 +44,7 @@ async function openSalt({ tpmKey, encryptedSalt, nonceCaller }: StartRequest, ca
 }
 
 /** The entity to bind to, undefined if none. `TPM_RC_HANDLE` for a public key, which has no authValue, and for a PIN index. */
-function bindEntity(request: StartRequest, call: Call): Entity | undefined {
+function bindEntity(request: StartRequest, call: Call<'bind'>): Entity | undefined {
   if (request.bind === TPM_RH.NULL) return undefined;
   const entity = call.entity('bind');
   const unfit = (entity.kind === 'object' && entity.object.privatePart === undefined) || (entity.kind === 'nv' && isPin(entity.index));
@@ -52,7 +52,7 @@ function bindEntity(request: StartRequest, call: Call): Entity | undefined {
   return entity;
 }
 
-function checkSymmetric({ symmetric }: StartRequest, call: Call): void {
+function checkSymmetric({ symmetric }: StartRequest, call: Call<never, 'symmetric'>): void {
   const { algorithm, mode } = symmetric;
   if (algorithm === TPM_ALG.NULL || algorithm === TPM_ALG.XOR) return;
   if (mode !== TPM_ALG.CFB) throw call.error(TPM_RC.MODE, 'symmetric');

@@ -13,13 +13,13 @@ import type { TpmObject } from '../../state/object.js';
 import { exchange } from '../../objects/two-phase-exchange.js';
 
 /** A label must end with a zero byte, if there is one. */
-function requireLabel(call: Call, label: Buffer): void {
+function requireLabel(call: Call<never, 'label'>, label: Buffer): void {
   if (label.length > 0 && label[label.length - 1] !== 0) throw call.error(TPM_RC.VALUE, 'label');
 }
 
 /** An RSA key, and the scheme that key and caller agree on. `TPM_RC_KEY`, `TPM_RC_ATTRIBUTES`, `TPM_RC_VALUE`, `TPM_RC_SCHEME`, placed. */
 function requireRsa(
-  call: Call,
+  call: Call<'keyHandle', 'inScheme' | 'label'>,
   allowRestricted: boolean,
   inScheme: TPMT_RSA_DECRYPT_PLUS,
   label: Buffer,
@@ -42,7 +42,7 @@ function selectRsaScheme(own: TPMT_RSA_SCHEME_PLUS, asked: TPMT_RSA_DECRYPT_PLUS
   return asked;
 }
 
-function requireEcc(call: Call): TpmObject & { publicArea: { type: typeof TPM_ALG.ECC } } {
+function requireEcc(call: Call<'keyHandle'>): TpmObject & { publicArea: { type: typeof TPM_ALG.ECC } } {
   const key = call.object('keyHandle', TPM_RC.KEY);
   if (key.publicArea.type !== TPM_ALG.ECC) throw call.error(TPM_RC.KEY, 'keyHandle');
   return key as TpmObject & { publicArea: { type: typeof TPM_ALG.ECC } };

@@ -42,7 +42,7 @@ type MacKey = { readonly privatePart: PrivatePart } & (
 );
 
 /** What the key itself says of the scheme; TPM_ALG_NULL if nothing. `TPM_RC_TYPE` if such a key makes no MACs. */
-function ownMacScheme(call: Call, { publicArea }: TpmObject): number {
+function ownMacScheme(call: Call<'handle'>, { publicArea }: TpmObject): number {
   switch (publicArea.type) {
     case TPM_ALG.KEYEDHASH: {
       const { scheme } = publicArea.parameters;
@@ -56,7 +56,7 @@ function ownMacScheme(call: Call, { publicArea }: TpmObject): number {
 }
 
 /** The MAC key that a handle stands for, and the scheme that it and the caller agree on. It was authorized, so its private part is there. */
-function requireMacKey(call: Call, wanted: number): MacKey {
+function requireMacKey(call: Call<'handle', 'hashAlg'>, wanted: number): MacKey {
   const entity = call.entity('handle');
   if (entity.kind !== 'object') throw call.error(TPM_RC.TYPE, 'handle');
   const { publicArea, privatePart } = entity.object;

@@ -16,7 +16,10 @@ import type { PrivatePart } from '../../../keys/engine.js';
 type CryptRequest = Request<typeof EncryptDecrypt>;
 
 /** The cipher key that a handle stands for and the mode to use, if the key may do it. */
-function requireCipherKey(call: Call, request: CryptRequest): { privatePart: PrivatePart; algorithm: number; mode: number } {
+function requireCipherKey(
+  call: Call<'keyHandle', 'mode'>,
+  request: CryptRequest,
+): { privatePart: PrivatePart; algorithm: number; mode: number } {
   const entity = call.entity('keyHandle');
   if (entity.kind !== 'object' || entity.object.publicArea.type !== TPM_ALG.SYMCIPHER) throw call.error(TPM_RC.KEY, 'keyHandle');
   const { publicArea, privatePart } = entity.object;
@@ -32,7 +35,7 @@ function requireCipherKey(call: Call, request: CryptRequest): { privatePart: Pri
   return { privatePart, algorithm, mode: own === TPM_ALG.NULL ? request.mode : own };
 }
 
-async function crypt(call: Call, request: CryptRequest): Promise<Response<typeof EncryptDecrypt>> {
+async function crypt(call: Call<'keyHandle', 'mode' | 'ivIn' | 'inData'>, request: CryptRequest): Promise<Response<typeof EncryptDecrypt>> {
   const { privatePart, algorithm, mode } = requireCipherKey(call, request);
   const { ivIn, inData } = request;
   const block = cipherBlockSize(algorithm);

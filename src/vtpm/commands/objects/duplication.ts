@@ -21,7 +21,7 @@ const TPM2B_SENSITIVE_AREA = sized(TPMT_SENSITIVE);
 const STORAGE = TPMA_OBJECT.restricted | TPMA_OBJECT.decrypt;
 
 /** An asymmetric storage key, public part or more, that the handle stands for; undefined for TPM_RH_NULL. `TPM_RC_TYPE` otherwise. */
-function storageKey(call: Call, where: string): TpmObject | undefined {
+function storageKey<H extends string>(call: Call<H>, where: H): TpmObject | undefined {
   if (call.entity(where).kind === 'hierarchy') return undefined;
   const object = call.object(where, TPM_RC.TYPE);
   const { type } = object.publicArea;
@@ -50,7 +50,13 @@ async function sensitiveOf(object: TpmObject): Promise<TPMT_SENSITIVE> {
 }
 
 /** Checks the symmetric algorithm against the inner key that came with it. */
-function checkInnerKey(call: Call, symmetric: TPMT_SYM_DEF_OBJECT_PLUS, key: Buffer, where: string, mayBeEmpty: boolean): void {
+function checkInnerKey<P extends string>(
+  call: Call<never, P>,
+  symmetric: TPMT_SYM_DEF_OBJECT_PLUS,
+  key: Buffer,
+  where: P,
+  mayBeEmpty: boolean,
+): void {
   const wanted = symmetric.algorithm === TPM_ALG.NULL ? 0 : symmetric.keyBits / 8;
   if (key.length !== wanted && !(mayBeEmpty && key.length === 0)) throw call.error(TPM_RC.SIZE, where);
 }

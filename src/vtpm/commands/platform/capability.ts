@@ -34,7 +34,7 @@ import type { Tpm } from '../../tpm.js';
 
 type Capability = TPMS_CAPABILITY_DATA['capability'];
 /** How one capability is answered: the list from `property` on, at most `count` of it. */
-type Reader = (tpm: Tpm, property: number, count: number, call: Call) => Page<unknown>;
+type Reader = (tpm: Tpm, property: number, count: number, call: Call<never, 'property'>) => Page<unknown>;
 
 const CODE_MASK = 0xffff;
 
@@ -47,24 +47,24 @@ function algorithms(_tpm: Tpm, property: number, count: number): Page<unknown> {
   );
 }
 
-function handles(tpm: Tpm, property: number, count: number, call: Call): Page<unknown> {
+function handles(tpm: Tpm, property: number, count: number, call: Call<never, 'property'>): Page<unknown> {
   const found = handlesFrom(tpm, property);
   if (found === undefined) throw call.error(TPM_RC.HANDLE, 'property');
   return page(found, count, MAX_CAP_HANDLES);
 }
 
 /** Commands from a code on; vendor commands come after those of the library. */
-function commands(_tpm: Tpm, property: number, count: number, call: Call): Page<unknown> {
+function commands(_tpm: Tpm, property: number, count: number, call: Call<never, 'property'>): Page<unknown> {
   return page(commandsFrom(property, call).map(commandAttributes), count, MAX_CAP_CC);
 }
 
-function commandsFrom(property: number, call: Call): Command[] {
+function commandsFrom(property: number, call: Call<never, 'property'>): Command[] {
   if ((property & ~TPMA_CC.V & ~CODE_MASK) !== 0) return [];
   const found = [...call.served.values()].map(({ command }) => command).filter(({ code }) => code >= property);
   return found.sort((a, b) => a.code - b.code);
 }
 
-function auditedCommands({ commandAudit }: Tpm, property: number, count: number, call: Call): Page<unknown> {
+function auditedCommands({ commandAudit }: Tpm, property: number, count: number, call: Call<never, 'property'>): Page<unknown> {
   const codes = commandsFrom(property, call).map(({ code }) => code);
   return page(
     codes.filter((code) => commandAudit.isAudited(code)),
@@ -73,7 +73,7 @@ function auditedCommands({ commandAudit }: Tpm, property: number, count: number,
   );
 }
 
-function presenceCommands(_tpm: Tpm, property: number, count: number, call: Call): Page<unknown> {
+function presenceCommands(_tpm: Tpm, property: number, count: number, call: Call<never, 'property'>): Page<unknown> {
   const codes = commandsFrom(property, call).map(({ code }) => code);
   return page(
     codes.filter((code) => physicalPresenceCommands.has(code)),
@@ -83,17 +83,17 @@ function presenceCommands(_tpm: Tpm, property: number, count: number, call: Call
 }
 
 /** The allocation comes whole; a count of 0 is answered with nothing, and that there is more. */
-function pcrBanks({ pcrs }: Tpm, property: number, count: number, call: Call): Page<unknown> {
+function pcrBanks({ pcrs }: Tpm, property: number, count: number, call: Call<never, 'property'>): Page<unknown> {
   if (property !== 0) throw call.error(TPM_RC.VALUE, 'property');
   return count === 0 ? { items: [], moreData: YES } : { items: allocationOf(pcrs), moreData: NO };
 }
 
-function policies(tpm: Tpm, property: number, count: number, call: Call): Page<unknown> {
+function policies(tpm: Tpm, property: number, count: number, call: Call<never, 'property'>): Page<unknown> {
   if (handleType(property) !== TPM_HT.PERMANENT) throw call.error(TPM_RC.VALUE, 'property');
   return page(policiesFrom(tpm, property), count, MAX_TAGGED_POLICIES);
 }
 
-function timers(_tpm: Tpm, property: number, count: number, call: Call): Page<unknown> {
+function timers(_tpm: Tpm, property: number, count: number, call: Call<never, 'property'>): Page<unknown> {
   if (!inRange(property, HANDLE_RANGE.ACT)) throw call.error(TPM_RC.VALUE, 'property');
   return page([], count, MAX_ACT_DATA);
 }

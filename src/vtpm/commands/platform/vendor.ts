@@ -14,7 +14,7 @@ import { assertPcrs } from '../authorization/enhanced-authorization/state.js';
 import { readPcrs } from '../evidence/integrity.js';
 
 /** The provider that parameter `provider` names. `TPM_RC_VALUE`, placed, if there is none. */
-function requireProvider({ pcrs }: Tpm, name: Buffer, call: Call): string {
+function requireProvider({ pcrs }: Tpm, name: Buffer, call: Call<never, 'provider'>): string {
   const found = pcrs.providerNames.find((one) => name.equals(Buffer.from(one, 'ascii')));
   if (found === undefined) throw call.error(TPM_RC.VALUE, 'provider');
   return found;

@@ -15,6 +15,7 @@ import { extendPolicy } from '../../../policy/policy-update.js';
 import {
   authorizationTimeout,
   checkAuthorization,
+  checkNonce,
   type GrantedAuthorization,
   issueTicket,
   noTicket,
@@ -35,7 +36,11 @@ function signedHash({ sigAlg, signature }: TPMT_SIGNATURE): number {
 }
 
 /** Checks a key's signature of what it authorizes. Codes of {@link validateSignature}, at `auth`. */
-async function checkSignedAuthorization(call: Call, auth: TPMT_SIGNATURE, ...parts: readonly Buffer[]): Promise<void> {
+async function checkSignedAuthorization(
+  call: Call<'authObject', 'auth'>,
+  auth: TPMT_SIGNATURE,
+  ...parts: readonly Buffer[]
+): Promise<void> {
   await call.atAsync('auth', async () => {
     const digest = hash(signedHash(auth), ...parts);
     const entity = call.entity('authObject');
@@ -52,7 +57,8 @@ export const policyAuthorizationHandlers = {
     let timeout = 0n;
     if (!session.isTrial) {
       timeout = authorizationTimeout(tpm, session, expiration, nonceTPM);
-      checkAuthorization(tpm, session, { timeout, cpHashA, nonceTPM, expirationParameter: 'expiration' }, call);
+      checkNonce(session, nonceTPM, call);
+      checkAuthorization(tpm, session, { timeout, cpHashA }, call, 'expiration');
       await checkSignedAuthorization(call, auth, nonceTPM, encode(int32, expiration), cpHashA, policyRef);
     }
     const entity = call.entity('authObject');
@@ -69,7 +75,8 @@ export const policyAuthorizationHandlers = {
     let timeout = 0n;
     if (!session.isTrial) {
       timeout = authorizationTimeout(tpm, session, expiration, nonceTPM);
-      checkAuthorization(tpm, session, { timeout, cpHashA, nonceTPM, expirationParameter: 'expiration' }, call);
+      checkNonce(session, nonceTPM, call);
+      checkAuthorization(tpm, session, { timeout, cpHashA }, call, 'expiration');
     }
     const entity = call.entity('authHandle');
     const granted: GrantedAuthorization = { tag, entityName: entityName(tpm, entity), policyRef, cpHashA, timeout };
@@ -86,7 +93,7 @@ export const policyAuthorizationHandlers = {
     const parsed = parseTimeout(timeoutBytes);
     if (parsed === undefined) throw call.error(TPM_RC.SIZE, 'timeout');
     const { timeout, expiresOnReset } = parsed;
-    checkAuthorization(tpm, session, { timeout, cpHashA, expirationParameter: 'timeout' }, call);
+    checkAuthorization(tpm, session, { timeout, cpHashA }, call, 'timeout');
     const { tag, hierarchy } = ticket;
     const expected = authTicket(tpm, tag, hierarchy, timeout, expiresOnReset, cpHashA, policyRef, authName);
     if (!isTicketValid(expected, ticket)) throw call.error(TPM_RC.TICKET, 'ticket');

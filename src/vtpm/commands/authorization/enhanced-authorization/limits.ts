@@ -32,7 +32,7 @@ function combineLocalities(present: number, wanted: number): number {
 }
 
 /** A digest that is compared when the session is used must have the size of the session's hash. `TPM_RC_SIZE`. */
-function checkBoundSize(session: Session, digest: Buffer, call: Call, where: string): void {
+function checkBoundSize<P extends string>(session: Session, digest: Buffer, call: Call<never, P>, where: P): void {
   if (digest.length !== session.policy.digest.length) throw call.error(TPM_RC.SIZE, where);
 }
 

@@ -31,7 +31,11 @@ interface PcrAssertion {
  * the present values; in a trial session any digest is taken. A change of any PCR in any vector ends what the session asserts, by the one
  * counter that all vectors have.
  */
-export function assertPcrs({ pcrs: state }: Tpm, call: Call, { pcrDigest, pcrs, vector }: PcrAssertion): PolicyTerms<typeof PolicyPCR> {
+export function assertPcrs(
+  { pcrs: state }: Tpm,
+  call: Call<'policySession', 'pcrDigest'>,
+  { pcrDigest, pcrs, vector }: PcrAssertion,
+): PolicyTerms<typeof PolicyPCR> {
   const session = call.session('policySession');
   const { policy } = session;
   const current = state.digestOf(pcrs, session.authHash, vector);

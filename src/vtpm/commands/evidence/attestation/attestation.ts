@@ -15,7 +15,7 @@ import type { Tpm } from '../../../tpm.js';
 const nothing = Buffer.alloc(0);
 
 /** Names of an object. Those of a sequence are empty. */
-function namesOf(call: Call, where: string): { readonly name: Buffer; readonly qualifiedName: Buffer } {
+function namesOf<H extends string>(call: Call<H>, where: H): { readonly name: Buffer; readonly qualifiedName: Buffer } {
   return call.entity(where).kind === 'sequence' ? { name: nothing, qualifiedName: nothing } : call.object(where);
 }
 
@@ -31,7 +31,7 @@ interface QuoteRequest {
 /** Signs PCRs with the key at `signHandle`. `TPM_RC_SCHEME`, `TPM_RC_KEY`, placed. */
 export async function quotePcrs(
   tpm: Tpm,
-  call: Call,
+  call: Call<'signHandle', 'inScheme'>,
   { extraData, inScheme, PCRselect, vector }: QuoteRequest,
 ): Promise<{ quoted: Buffer; signature: TPMT_SIGNATURE_PLUS }> {
   const signer = requireSigner(call, 'signHandle', 'inScheme', inScheme);

@@ -94,7 +94,7 @@ function hasDuplicates(extensions: readonly DerElement[]): boolean {
 }
 
 /** Checks what the extensions say of the key. `TPM_RC_ATTRIBUTES` at the key, `TPM_RC_VALUE` at the certificate. */
-function checkExtensions(call: Call, key: TpmObject, { content }: DerElement): void {
+function checkExtensions(call: Call<'objectHandle', 'partialCertificate'>, key: TpmObject, { content }: DerElement): void {
   const refuse = (): TpmError => call.error(TPM_RC.VALUE, 'partialCertificate');
   const list = readElement(content);
   if (list?.tag !== DER_TAG.SEQUENCE || list.encoded.length !== content.length) throw refuse();

@@ -12,7 +12,7 @@ import type { Tpm } from '../../../tpm.js';
 const unwritableTypes: readonly number[] = [TPM_NT.COUNTER, TPM_NT.BITS, TPM_NT.EXTEND];
 
 /** The index of a command that changes indices of one type only. `TPM_RC_ATTRIBUTES` at the index if it is of another. */
-function writableIndex(call: Call, authHandle: number, type: number): NvIndex {
+function writableIndex(call: Call<'nvIndex'>, authHandle: number, type: number): NvIndex {
   const index = call.nvIndex('nvIndex');
   checkWriteAccess(authHandle, index);
   if (nvType(index.publicArea.attributes) !== type) throw call.error(TPM_RC.ATTRIBUTES, 'nvIndex');

@@ -21,7 +21,7 @@ interface Sensitive {
 /** An object under a hierarchy or a storage key. */
 async function createOrdinary(
   tpm: Tpm,
-  call: Call,
+  call: Call<'parentHandle', 'inPublic' | 'inSensitive'>,
   parent: TpmObject | undefined,
   template: Buffer,
   sensitive: Sensitive,
@@ -44,7 +44,13 @@ function emptyUnique(template: TPMT_TEMPLATE_DERIVE): TPMT_PUBLIC {
 }
 
 /** An object that is a function of its parent's secret and a label and context (Part 1, 28). It is the software engine's. */
-async function createDerived(tpm: Tpm, call: Call, parent: TpmObject, template: Buffer, sensitive: Sensitive): Promise<CreatedKey> {
+async function createDerived(
+  tpm: Tpm,
+  call: Call<never, 'inPublic' | 'inSensitive'>,
+  parent: TpmObject,
+  template: Buffer,
+  sensitive: Sensitive,
+): Promise<CreatedKey> {
   const derived = call.at('inPublic', () => decode(TPMT_TEMPLATE_DERIVE, template));
   const publicArea = emptyUnique(derived);
   call.at('inSensitive', () => {

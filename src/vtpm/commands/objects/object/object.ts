@@ -22,7 +22,7 @@ import { createLoaded } from './create-loaded.js';
 const STORAGE = TPMA_OBJECT.restricted | TPMA_OBJECT.decrypt;
 
 /** A restricted asymmetric decryption key, which credentials are protected with. `TPM_RC_TYPE` otherwise. */
-function requireCredentialKey(call: Call, where: string): TpmObject {
+function requireCredentialKey<H extends string>(call: Call<H>, where: H): TpmObject {
   const object = call.object(where, TPM_RC.TYPE);
   const asymmetric = object.publicArea.type === TPM_ALG.RSA || object.publicArea.type === TPM_ALG.ECC;
   if (!asymmetric || !hasAttribute(object, STORAGE)) throw call.error(TPM_RC.TYPE, where);
@@ -30,7 +30,12 @@ function requireCredentialKey(call: Call, where: string): TpmObject {
 }
 
 /** Checks what LoadExternal was given and makes the private part, if there is one. */
-function externalPart(tpm: Tpm, call: Call, publicArea: TPMT_PUBLIC, sensitive: TPMT_SENSITIVE | null): PrivatePart | undefined {
+function externalPart(
+  tpm: Tpm,
+  call: Call<never, 'inPublic' | 'inPrivate'>,
+  publicArea: TPMT_PUBLIC,
+  sensitive: TPMT_SENSITIVE | null,
+): PrivatePart | undefined {
   checkOutsideObject(call, 'inPublic', publicArea, 'inPrivate', sensitive);
   return sensitive === null ? undefined : tpm.keys.software.fromSensitive(publicArea, sensitive);
 }
