@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { RunningDaemon } from '../support/running-daemon.js';
+import { waitFor } from '../support/wait-for.js';
 import { debianKernel } from './debian-kernel.js';
 import { Machine, missingForQemu } from './machine.js';
 import { serialInitramfs } from './serial-parts.js';
@@ -79,12 +79,15 @@ describe('a machine with serial lines', function () {
     assert.equal(answer.status, 201, answer.text);
   };
   const lineIs = async (guest: string, open: boolean): Promise<void> => {
-    for (let i = 0; ; i++) {
-      const { body } = await daemon.ask('GET', `/v1/guests/${guest}`);
-      if (body.lines[0]?.open === open) return;
-      assert.ok(i < 200, `the line of ${guest}: ${JSON.stringify(body.lines)}`);
-      await sleep(50);
-    }
+    let lines: unknown;
+    await waitFor(
+      async () => {
+        const { body } = await daemon.ask('GET', `/v1/guests/${guest}`);
+        lines = body.lines;
+        return body.lines[0]?.open === open;
+      },
+      () => `the line of ${guest}: ${JSON.stringify(lines)}`,
+    );
   };
   /** Runs tpm2-tools in the machine, one after the other; what the last one writes. */
   const tpm2 = async (tcti: string, ...commands: string[]): Promise<string> => {

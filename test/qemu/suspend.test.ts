@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { RunningDaemon } from '../support/running-daemon.js';
+import { waitFor } from '../support/wait-for.js';
 import { Machine, missingForQemu } from './machine.js';
 
 describe('a machine that is suspended to RAM', function () {
@@ -31,12 +31,13 @@ describe('a machine that is suspended to RAM', function () {
 
   const monitorSays = async (running: Machine, command: string, wanted: RegExp): Promise<void> => {
     let said = '';
-    for (let i = 0; i < 300; i++) {
-      said = await running.monitor(command);
-      if (wanted.test(said)) return;
-      await sleep(100);
-    }
-    throw new Error(`${command}: ${said}`);
+    await waitFor(
+      async () => {
+        said = await running.monitor(command);
+        return wanted.test(said);
+      },
+      () => `${command}: ${said}`,
+    );
   };
 
   for (const [firmware, device] of [

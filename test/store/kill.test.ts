@@ -39,6 +39,7 @@ async function killDuringCommits(directory: string, milliseconds: number): Promi
       resolve();
     });
   });
+  // When it is killed is what the runs differ in.
   await sleep(milliseconds);
   child.kill('SIGKILL');
   await new Promise((resolve) => child.once('close', resolve));

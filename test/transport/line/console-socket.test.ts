@@ -100,6 +100,7 @@ describe('a console that is a UNIX socket', () => {
         // At another part of a millisecond each.
         await new Promise((resolve) => setTimeout(resolve, i % 3));
       }
+      // The silence is what this is about; a longer one is as good.
       await sleep(LINE_GAP_MS + 500);
       const command = commandOf(Buffer.from('after'));
       for (const quiet of consoles) quiet.write(command);
