@@ -11,6 +11,8 @@ const message = hex(
 const aes128 = hex('2b7e151628aed2a6abf7158809cf4f3c');
 const aes256 = hex('603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4');
 const tdes = hex('8aa83bf8cbda10620bc1bf19fbb6cd58bc313d4a371ca8b5');
+/** Both subkeys of it are reduced; the values are what OpenSSL gives for K1 K2 K1. */
+const twoKeyTdes = hex('322be98c224d995bce8eb3f1c1ce8d01');
 
 describe('CMAC', () => {
   for (const [name, algorithm, key, size, expected] of [
@@ -24,6 +26,9 @@ describe('CMAC', () => {
     ['TDES', TDES, tdes, 8, '8e8f293136283797'],
     ['TDES', TDES, tdes, 20, '743ddbe0ce2dc2ed'],
     ['TDES', TDES, tdes, 32, '33e6b1092400eae5'],
+    ['two-key TDES', TDES, twoKeyTdes, 0, 'ee61da17a6729a21'],
+    ['two-key TDES', TDES, twoKeyTdes, 8, '33748a7036345fb5'],
+    ['two-key TDES', TDES, twoKeyTdes, 20, '34e077215f9097ee'],
   ] as const) {
     it(`${name}, ${size.toString()} bytes`, () => {
       const data = message.subarray(0, size);

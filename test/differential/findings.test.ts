@@ -9,6 +9,7 @@ import {
   FlushContext,
   GetCapability,
   HashSequenceStart,
+  HMAC,
   LoadExternal,
   PCR_Allocate,
   PCR_Extend,
@@ -93,6 +94,21 @@ describe('findings of the differential test', () => {
       }
       await pair.code(FlushContext, { flushHandle: ours.objectHandle });
     }
+  });
+
+  it('a CMAC by TDES has the constant of 64-bit blocks, which libtpms does not use', async () => {
+    const [key, seed] = [Buffer.from('322be98c224d995bce8eb3f1c1ce8d01', 'hex'), Buffer.alloc(32, 2)];
+    const publicArea: TPMT_PUBLIC = {
+      ...cipherTemplate({ algorithm: TPM_ALG.TDES, keyBits: 128, mode: TPM_ALG.CMAC }),
+      objectAttributes: TPMA_OBJECT.sign | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.noDA,
+      unique: hash(TPM_ALG.SHA256, seed, key),
+    };
+    const inPrivate = { sensitiveType: TPM_ALG.SYMCIPHER, authValue: none, seedValue: seed, sensitive: key };
+    await pair.run(LoadExternal, { inPrivate, inPublic: publicArea, hierarchy: TPM_RH.NULL });
+    const { ours, theirs } = await pair.run(HMAC, { handle: FIRST, buffer: none, hashAlg: TPM_ALG.CMAC });
+    // SP 800-38B, 5.3: 0x1b; with 0x87, which is for blocks of 128 bits, it is what libtpms gives.
+    assert.equal(ours.outHMAC.toString('hex'), 'ee61da17a6729a21');
+    assert.equal(theirs.outHMAC.toString('hex'), 'b0455c923aad8866');
   });
 
   it('an x509sign key is refused before its scheme is looked at', async () => {

@@ -1,4 +1,8 @@
 // Choices of a reproducible random walk: the same seed gives the same walk.
+import { randomInt } from 'node:crypto';
+
+/** The seed of this run: that in TPMUX_TEST_SEED, or a new one. Whoever uses it shows it, so that it can be given. */
+export const runSeed = Number(process.env['TPMUX_TEST_SEED'] ?? randomInt(2 ** 31));
 
 /** A deterministic source of choices (mulberry32); nothing secret comes from it. */
 export class Choices {
