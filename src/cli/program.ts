@@ -15,7 +15,7 @@ import { addVerifyCommand } from './evidence/verify-command.js';
 export { runCommandLine } from './run-command-line.js';
 
 /** What the help of each executable ends with. */
-export const EXIT_CODES = `
+const EXIT_CODES = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (authorization or policy),
 4 the daemon or the TPM can't be reached, 5 not supported.
 `;

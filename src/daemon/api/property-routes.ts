@@ -119,7 +119,7 @@ function log({ guests, properties }: ApiSubject, { name, query }: ApiRequest): u
 }
 
 /** What a {@link PropertyError} is to a user. */
-export async function refusing<T>(what: string, done: Promise<T>): Promise<T> {
+async function refusing<T>(what: string, done: Promise<T>): Promise<T> {
   try {
     return await done;
   } catch (error) {

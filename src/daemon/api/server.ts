@@ -11,7 +11,7 @@ import { ROUTES } from './routes.js';
 import type { ApiSubject, Route } from './route.js';
 
 /** Largest request body, in bytes: a backup and its frame. */
-export const MAX_BODY = 1 << 24;
+const MAX_BODY = 1 << 24;
 const BODY_TIMEOUT_MS = 10_000;
 
 export interface ControlApiOptions {
