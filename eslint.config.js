@@ -24,5 +24,22 @@ export default tseslint.config(
       '@typescript-eslint/no-non-null-assertion': 'off',
     },
   },
+  {
+    files: ['test/**/*.test.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector:
+            "CallExpression[callee.object.name='assert'] BinaryExpression[operator=/^<=?$/] > BinaryExpression.left > CallExpression[callee.property.name='now']",
+          message: 'A slow machine exceeds every limit: count, or look at the order of events (docs/contributing.md).',
+        },
+        {
+          selector: 'WhileStatement > ExpressionStatement.body > AwaitExpression[argument.callee.name=/^(sleep|delay)$/]',
+          message: 'Use waitFor (test/support/wait-for.ts), which says what does not happen.',
+        },
+      ],
+    },
+  },
   { files: ['*.js', 'scripts/**/*.js', 'test/**/*.mjs', '*.cjs'], ...tseslint.configs.disableTypeChecked },
 );

@@ -3,11 +3,10 @@ import assert from 'node:assert/strict';
 import { mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { TPM_ALG, TPM_RH, TPM_SU, TPMA_NV } from '../../src/tpm/constants/index.js';
 import * as Commands from '../../src/tpm/commands/index.js';
 import { TPM_RC } from '../../src/tpm/response-code.js';
-import { type Running, startTpmux, tpmux } from '../cli/command-line.js';
+import { type Running, startServing, tpmux } from '../cli/command-line.js';
 import { buildShim, FaultControl, faultEnvironment } from '../fault/shim.js';
 import { Exchange, responseSize } from '../support/exchange.js';
 import { codeOf, type Execute, frame, none, password, run } from '../support/frames.js';
@@ -40,8 +39,7 @@ describe('a daemon whose disk fails', function () {
 
   const start = async (environment: Record<string, string>): Promise<void> => {
     const args = ['serve', '--tcti', chip.tcti, '--state-dir', path.join(directory, 'state'), '--run-dir', runDir()];
-    daemon = startTpmux(args, environment);
-    while (!daemon.out().includes('ready')) await delay(20);
+    daemon = await startServing(args, environment);
   };
   const connect = async (name: string): Promise<void> => {
     exchanges.set(name, new Exchange({ path: path.join(runDir(), 'guests', name, 'tpm.sock') }));

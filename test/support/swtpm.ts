@@ -1,12 +1,12 @@
 // A real swtpm for a test: TPM 2.0, powered on, TPM2_Startup(CLEAR) done, its state in a temporary directory.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+import { waitFor } from './wait-for.js';
 
 /** How {@link startSwtpm} starts it. */
 export interface SwtpmOptions {
@@ -130,14 +130,12 @@ export class Swtpm {
     child.once('error', (error) => {
       failure = error;
     });
-    const deadline = Date.now() + START_TIMEOUT_MS;
-    while (!(await answers(this.control))) {
+    const log = (): string => (existsSync(this.logPath) ? readFileSync(this.logPath, 'utf8') : 'no log');
+    await waitFor(async () => {
       if (failure !== undefined) throw new Error('swtpm cannot be started (Debian packages swtpm, util-linux)', { cause: failure });
-      if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
-        throw new Error(`swtpm did not come up: ${await readFile(this.logPath, 'utf8').catch(() => 'no log')}`);
-      }
-      await delay(5);
-    }
+      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`swtpm did not come up: ${log()}`);
+      return answers(this.control);
+    }, log);
   }
 
   private arguments(): string[] {
