@@ -1,6 +1,11 @@
 // TPM 2.0 Library Part 1, 11.4.6.5: commands that their caller gave up.
 import { TPM_RC, TpmError } from './response-code.js';
 
+/** Throws `TPM_RC_CANCELED` if nobody waits any more. */
+export function requireWanted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new TpmError(TPM_RC.CANCELED);
+}
+
 /**
  * What `work` gives, or `TPM_RC_CANCELED` as soon as `signal` is aborted. The work goes on then; `discard` is given its result, if it has one.
  */

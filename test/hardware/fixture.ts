@@ -3,6 +3,7 @@ import { createHash, createPublicKey, randomBytes, verify, type KeyObject } from
 import type { Account } from '../../src/hardware/chip/usage.js';
 import type { GuestChip } from '../../src/hardware/guest/guest-chip.js';
 import { Hardware, type HardwareOptions } from '../../src/hardware/hardware.js';
+import type { Turns } from '../../src/hardware/turns/turns.js';
 import type { LoadableKey } from '../../src/hardware/turns/slots.js';
 import { guestKeyPublic, type AsymmetricPublic } from '../../src/hardware/host/templates.js';
 import { TPM_ALG, TPM_CC, TPM_ECC_CURVE, TPMA_OBJECT } from '../../src/tpm/constants/index.js';
@@ -64,6 +65,11 @@ export class Bench {
     await use();
     return this.relay.codes.map((code) => commandNames.get(code) ?? code.toString(16));
   }
+}
+
+/** The turns at the chip, which only what is inside `Hardware` takes for guests. */
+export function turnsOf(hardware: Hardware): Turns {
+  return Reflect.get(hardware, 'turns') as Turns;
 }
 
 /** A guest with its identity made and opened. */

@@ -1,5 +1,6 @@
 // TPM 2.0 Library Part 1, 18: tpmux as the caller of one chip.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { requireWanted } from '../../tpm/canceled.js';
 import { readResponse, requestFrame } from '../../tpm/client.js';
 import { encodeParameters, type AnyCommand, type Command, type Request, type Response } from '../../tpm/command.js';
 import { FlushContext, SelfTest, StartAuthSession, Startup } from '../../tpm/commands/index.js';
@@ -151,7 +152,7 @@ export class Chip implements SlotKeeper {
     for (let sessionRenewed = false; ; sessionRenewed = true) {
       const { frame, auths } = await this.prepare(of, values, options);
       try {
-        const response = await this.send(of.name, frame);
+        const response = await this.send(of.name, frame, options.signal);
         const code = responseCode(of.name, response);
         if (code === TPM_RC.SUCCESS) return this.accept(of, response, auths);
         if (isSessionLost(code, auths)) return await this.link.recover(of.name, 'handles-lost', false);
@@ -240,12 +241,15 @@ export class Chip implements SlotKeeper {
     return base === TPM_RC.BAD_AUTH;
   }
 
-  /** Sends a frame until the chip has time and room for it. */
-  private async send(command: string, frame: Buffer): Promise<Buffer> {
+  /** Sends a frame until the chip has time and room for it, or nobody waits any more. */
+  private async send(command: string, frame: Buffer, signal: AbortSignal | undefined): Promise<Buffer> {
     const deadline = performance.now() + this.timeouts.busy;
     for (let delay = FIRST_DELAY, tested = false, cleared = false; ;) {
+      requireWanted(signal);
       const response = await this.link.transceive(command, frame);
       const code = responseCode(command, response);
+      if (code === TPM_RC.SUCCESS) return response;
+      requireWanted(signal);
       if (code === TPM_RC.INITIALIZE) return await this.link.recover(command, 'handles-lost', false);
       if (isOutOfSlots(code) && (await this.owner.evict(this))) continue;
       if (command === StartAuthSession.name && isOutOfSessions(code) && !cleared) {

@@ -2,13 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import { StartAuthSession } from '../../tpm/commands/index.js';
 import { TPM_ALG, TPM_RH, TPM_SE } from '../../tpm/constants/index.js';
-import type { CommandSender } from './sender.js';
+import { flushedAfter, type CommandSender } from './sender.js';
 
 const NO_CIPHER = { algorithm: TPM_ALG.NULL, keyBits: null, mode: null } as const;
 const NONE = Buffer.alloc(0);
 
-/** Starts a policy session with SHA-256, neither salted nor bound; its handle, which the caller flushes or uses up. Part of a turn; one command. */
-export async function startPolicySession(sender: CommandSender): Promise<number> {
+/** What `use` does with a policy session with SHA-256 that is neither salted nor bound, and flushed after that. Part of a turn; two commands. */
+export async function withPolicySession<T>(sender: CommandSender, use: (policySession: number) => Promise<T>): Promise<T> {
   const request = {
     tpmKey: TPM_RH.NULL,
     bind: TPM_RH.NULL,
@@ -19,5 +19,5 @@ export async function startPolicySession(sender: CommandSender): Promise<number>
     authHash: TPM_ALG.SHA256,
   };
   const { sessionHandle } = await sender.execute(StartAuthSession, request);
-  return sessionHandle;
+  return await flushedAfter(sender, sessionHandle, () => use(sessionHandle));
 }

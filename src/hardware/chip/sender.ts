@@ -22,6 +22,8 @@ export interface ExecuteOptions {
   readonly authorizations?: readonly Authorization[];
   /** Puts a command that needs no authorization into the long-lived session. */
   readonly protect?: boolean;
+  /** Aborted when nobody waits for the command any more: it is not sent then, nor sent again to a chip that was busy. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Sends commands to the chip, one at a time. */
@@ -34,6 +36,22 @@ export interface CommandSender {
   execute<C extends AnyCommand>(of: C, request: Request<C>, options?: ExecuteOptions): Promise<Response<C>>;
   /** `TPM2_FlushContext` of an object or session that the caller made. It is sent also for a guest that gave up. */
   flush(handle: number): Promise<void>;
+}
+
+/**
+ * What `use` does with an object or session that the caller made, which is flushed after that. Where `use` fails its error is the one
+ * that counts: a chip that was restarted has nothing to flush.
+ */
+export async function flushedAfter<T>(sender: CommandSender, handle: number, use: () => Promise<T>): Promise<T> {
+  let result: T;
+  try {
+    result = await use();
+  } catch (error) {
+    await sender.flush(handle).catch(() => undefined);
+    throw error;
+  }
+  await sender.flush(handle);
+  return result;
 }
 
 const HANDLES_PER_QUERY = 254;

@@ -9,8 +9,8 @@ import { nameOfPublic } from '../../tpm/name.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { decode } from '../../tpm/schema.js';
 import { TPM2B_SENSITIVE, type TPMT_PUBLIC } from '../../tpm/structures/index.js';
-import type { CommandSender } from '../chip/sender.js';
-import { startPolicySession } from '../chip/policy-session.js';
+import { flushedAfter, type CommandSender } from '../chip/sender.js';
+import { withPolicySession } from '../chip/policy-session.js';
 import type { LoadableKey } from '../turns/slots.js';
 import { transferKeyPublic } from '../host/templates.js';
 
@@ -28,31 +28,23 @@ export async function extractSecret(sender: CommandSender, key: LoadableKey, han
   const { objectHandle: newParentHandle } = await sender.execute(LoadExternal, { inPrivate: null, inPublic, hierarchy: TPM_RH.NULL });
   const encryptionKeyIn = newInnerKey(CIPHER);
   try {
-    const policy = await startDuplicationPolicy(sender);
-    const { duplicate, outSymSeed } = await sender.execute(
-      Duplicate,
-      { objectHandle: handle, newParentHandle, encryptionKeyIn, symmetricAlg: CIPHER },
-      {
-        names: [key.name, nameOfPublic(inPublic)],
-        authorizations: [
+    const { duplicate, outSymSeed } = await flushedAfter(sender, newParentHandle, () =>
+      withPolicySession(sender, async (policy) => {
+        await sender.execute(PolicyCommandCode, { policySession: policy, code: Duplicate.code });
+        const names = [key.name, nameOfPublic(inPublic)];
+        const authorizations = [
           { kind: 'policy', handle: policy },
           { kind: 'session', authValue: undefined },
-        ],
-      },
+        ] as const;
+        const request = { objectHandle: handle, newParentHandle, encryptionKeyIn, symmetricAlg: CIPHER };
+        return await sender.execute(Duplicate, request, { names, authorizations });
+      }),
     );
-    await sender.flush(policy);
     return await unwrap(key.name, inPublic, transfer, encryptionKeyIn, duplicate, outSymSeed);
   } finally {
-    await sender.flush(newParentHandle);
     encryptionKeyIn.fill(0);
     transfer.d.fill(0);
   }
-}
-
-async function startDuplicationPolicy(sender: CommandSender): Promise<number> {
-  const sessionHandle = await startPolicySession(sender);
-  await sender.execute(PolicyCommandCode, { policySession: sessionHandle, code: Duplicate.code });
-  return sessionHandle;
 }
 
 async function unwrap(

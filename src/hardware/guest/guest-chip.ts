@@ -82,7 +82,10 @@ export class GuestChip {
 
   /** `TPM2_ECDH_ZGen` (Part 3, 14.5). */
   async ecdhZGen(key: LoadableKey, inPoint: TPMS_ECC_POINT): Promise<TPMS_ECC_POINT> {
-    const { outPoint } = await this.operate(key, ECDH_ZGen, (keyHandle) => ({ keyHandle, inPoint }));
+    const request = (keyHandle: number) => ({ keyHandle, inPoint });
+    const { outPoint } = await this.operate(key, ECDH_ZGen, request, ({ outPoint: { x, y } }) => {
+      for (const secret of [x, y]) secret.fill(0);
+    });
     return outPoint;
   }
 

@@ -7,7 +7,7 @@ import { TPM_RC } from '../../tpm/response-code.js';
 import { encode } from '../../tpm/schema.js';
 import { TPMT_PUBLIC, type TPMS_ECC_POINT } from '../../tpm/structures/index.js';
 import type { Chip } from '../chip/chip.js';
-import { listHandles, type CommandSender } from '../chip/sender.js';
+import { flushedAfter, listHandles, type CommandSender } from '../chip/sender.js';
 import { ChipCleared, ChipError, HostKeyError } from '../chip/errors.js';
 import type { PersistentKey } from '../turns/slots.js';
 import { HOST_ROOT_TEMPLATE, TEMPORARY_ROOT_TEMPLATE } from './templates.js';
@@ -81,13 +81,11 @@ async function createHostRoot(chip: Chip, options: HostRootOptions): Promise<Hos
     const { objectHandle, outPublic } = await createPrimary(chip, TPM_RH.OWNER, HOST_ROOT_TEMPLATE, options.ownerAuth);
     const root = asHostRoot(options.handle, outPublic);
     if (root === undefined) throw new HostKeyError('the TPM made another key than it was asked for as host root');
-    try {
+    await flushedAfter(chip, objectHandle, async () => {
       requireRecorded(root, options);
       const request = { auth: TPM_RH.OWNER, objectHandle, persistentHandle: options.handle };
       await chip.execute(EvictControl, request, { authValue: options.ownerAuth, names: [undefined, root.name] });
-    } finally {
-      await chip.flush(objectHandle);
-    }
+    });
     return root;
   } catch (error) {
     throw explainCreation(error, options.handle);

@@ -7,9 +7,9 @@ import { pcrBitmap } from '../../tpm/pcr-bitmap.js';
 import { policyDigest } from '../../tpm/policy-digest.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { TPML_PCR_SELECTION, TPMT_PUBLIC, TPMT_SIGNATURE } from '../../tpm/structures/index.js';
-import type { CommandSender } from '../chip/sender.js';
+import { flushedAfter, type CommandSender } from '../chip/sender.js';
 import { ChipError, HostPolicyError } from '../chip/errors.js';
-import { startPolicySession } from '../chip/policy-session.js';
+import { withPolicySession } from '../chip/policy-session.js';
 import type { LoadableKey } from '../turns/slots.js';
 import { authorizedPolicyDigest } from './templates.js';
 
@@ -127,40 +127,23 @@ async function findApproved(sender: CommandSender, approved: readonly ApprovedPo
 async function verifyApproval(sender: CommandSender, key: TPMT_PUBLIC, { policy, signature }: ApprovedPolicy) {
   const request = { inPrivate: null, inPublic: key, hierarchy: TPM_RH.OWNER };
   const { objectHandle } = await sender.execute(LoadExternal, request);
-  try {
+  return await flushedAfter(sender, objectHandle, async () => {
     const digest = hash(NAME_ALG, policyToSign(policy));
-    const { validation } = await sender.execute(
-      VerifySignature,
-      { keyHandle: objectHandle, digest, signature },
-      { names: [nameOfPublic(key)] },
-    );
-    return { ...validation, digest: Buffer.from(validation.digest) };
-  } catch (error) {
-    if (!(error instanceof ChipError) || error.base !== TPM_RC.SIGNATURE) throw error;
-    throw new HostPolicyError("the signature of the approved policy is not the authority's", { cause: error });
-  } finally {
-    await sender.flush(objectHandle);
-  }
+    const names = [nameOfPublic(key)];
+    try {
+      const { validation } = await sender.execute(VerifySignature, { keyHandle: objectHandle, digest, signature }, { names });
+      return { ...validation, digest: Buffer.from(validation.digest) };
+    } catch (error) {
+      if (!(error instanceof ChipError) || error.base !== TPM_RC.SIGNATURE) throw error;
+      throw new HostPolicyError("the signature of the approved policy is not the authority's", { cause: error });
+    }
+  });
 }
 
 async function extendWithPcrs(sender: CommandSender, policySession: number, choice: PcrChoice): Promise<Buffer> {
   await sender.execute(PolicyPCR, { policySession, pcrDigest: NONE, pcrs: selectionOf(choice) });
   const { policyDigest } = await sender.execute(PolicyGetDigest, { policySession });
   return Buffer.from(policyDigest);
-}
-
-async function withPolicySession<T>(sender: CommandSender, use: (session: number) => Promise<T>): Promise<T> {
-  const sessionHandle = await startPolicySession(sender);
-  const flush = (): Promise<void> => sender.flush(sessionHandle);
-  let result: T;
-  try {
-    result = await use(sessionHandle);
-  } catch (error) {
-    await flush().catch(() => undefined);
-    throw error;
-  }
-  await flush();
-  return result;
 }
 
 function selectionOf({ bank, pcrs }: PcrChoice): TPML_PCR_SELECTION {

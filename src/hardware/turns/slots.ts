@@ -1,5 +1,5 @@
 // TPM 2.0 Library Part 1, 30: object slots of the chip, and contexts of what does not fit.
-import { ContextLoad, ContextSave, Load } from '../../tpm/commands/index.js';
+import { ContextLoad, ContextSave, FlushContext, Load } from '../../tpm/commands/index.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import type { TPMS_CONTEXT, TPMT_PUBLIC } from '../../tpm/structures/index.js';
 import type { SlotKeeper } from '../chip/chip.js';
@@ -187,7 +187,8 @@ export class SlotCache {
     if (victim === undefined) return false;
     await this.resynchronizing(chip, async () => {
       if (!this.contexts.has(victim.key.id)) await this.save(chip, victim);
-      await chip.flush(victim.handle);
+      // Not for a guest that gave up: the victim stays where it is then.
+      await chip.execute(FlushContext, { flushHandle: victim.handle });
     });
     this.slots.delete(victim.key.id);
     this.counters.evictions++;

@@ -1,12 +1,12 @@
 // The right to use the chip: nothing comes between the commands of one turn.
+import { requireWanted } from '../../tpm/canceled.js';
 import type { AnyCommand, Request, Response } from '../../tpm/command.js';
-import { TPM_RC, TpmError } from '../../tpm/response-code.js';
-import type { Chip } from '../chip/chip.js';
-import type { CommandSender, ExecuteOptions } from '../chip/sender.js';
+import type { Chip, SlotKeeper } from '../chip/chip.js';
+import type { ExecuteOptions } from '../chip/sender.js';
 import type { LoadableKey, SlotCache } from './slots.js';
 
 /** One turn at the chip. It is of no use when its job has ended. */
-export class Turn implements CommandSender {
+export class Turn implements SlotKeeper {
   private over = false;
 
   constructor(
@@ -19,8 +19,8 @@ export class Turn implements CommandSender {
   /** As {@link CommandSender.execute}. Rejects with `TPM_RC_CANCELED`, and sends nothing, if nobody waits for the job any more. */
   async execute<C extends AnyCommand>(of: C, request: Request<C>, options?: ExecuteOptions): Promise<Response<C>> {
     this.requireTurn();
-    if (this.signal?.aborted === true) throw new TpmError(TPM_RC.CANCELED);
-    return await this.chip.execute(of, request, options);
+    requireWanted(this.signal);
+    return await this.chip.execute(of, request, { ...options, signal: this.signal });
   }
 
   async flush(handle: number): Promise<void> {
@@ -28,17 +28,21 @@ export class Turn implements CommandSender {
     await this.chip.flush(handle);
   }
 
+  async resynchronize(command: string): Promise<never> {
+    this.requireTurn();
+    return await this.chip.resynchronize(command);
+  }
+
   /** Runs `operate` with the handle of `key`, which is loaded and stays in its slot meanwhile. Rejects as {@link SlotCache.use}. */
   async use<T>(key: LoadableKey, operate: (handle: number) => Promise<T>): Promise<T> {
     this.requireTurn();
-    if (this.signal?.aborted === true) throw new TpmError(TPM_RC.CANCELED);
-    return await this.slots.use(this.chip, key, operate);
+    return await this.slots.use(this, key, operate);
   }
 
   /** Takes all keys that `mine` selects out of the chip. */
   async discard(mine: (key: LoadableKey) => boolean): Promise<void> {
     this.requireTurn();
-    await this.slots.discard(this.chip, mine);
+    await this.slots.discard(this, mine);
   }
 
   /** The job has ended. */

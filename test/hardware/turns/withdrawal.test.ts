@@ -2,17 +2,18 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { Account } from '../../../src/hardware/chip/usage.js';
+import { listHandles } from '../../../src/hardware/chip/sender.js';
 import type { Hardware } from '../../../src/hardware/hardware.js';
 import type { Turn } from '../../../src/hardware/turns/turn.js';
 import { CreatePrimary, GetRandom, Sign } from '../../../src/tpm/commands/index.js';
-import { TPM_CC, TPM_ECC_CURVE, TPM_RH, TPM_ST, TPMA_OBJECT } from '../../../src/tpm/constants/index.js';
+import { HANDLE_RANGE, TPM_CC, TPM_ECC_CURVE, TPM_RH, TPM_ST, TPMA_OBJECT } from '../../../src/tpm/constants/index.js';
 import { TPM_RC, TpmError } from '../../../src/tpm/response-code.js';
 import { openChipGuest } from '../../support/chip-guest.js';
 import { codeOf, frame, none, run } from '../../support/frames.js';
 import { commandCode } from '../../support/relay.js';
 import * as templates from '../../support/templates.js';
 import { waitFor } from '../../support/wait-for.js';
-import { Bench, ECDSA_SHA256, eccTemplate, makeKey, newGuest, rsaTemplate, signs } from '../fixture.js';
+import { Bench, ECDSA_SHA256, eccTemplate, makeKey, newGuest, rsaTemplate, signs, turnsOf, type TestKey } from '../fixture.js';
 import { guestKeyPublic } from '../../../src/hardware/host/templates.js';
 
 const TRIES = 300;
@@ -26,14 +27,29 @@ describe('commands that were given up', function () {
   let hardware: Hardware;
   /** Holds the answers to key creations back. */
   let slow = false;
+  /** The command whose answers are held back until they are released. */
+  let held: number | undefined;
+  /** Whether the chip is too busy to give random numbers. */
+  let busy = false;
 
   before(async () => {
-    bench = await Bench.start({ delay: (command) => (slow && commandCode(command) === TPM_CC.Create ? 500 : 0) });
+    bench = await Bench.start({
+      delay: (command) => {
+        if (commandCode(command) === held) return Infinity;
+        return slow && commandCode(command) === TPM_CC.Create ? 500 : 0;
+      },
+      onResponse: (response, command) => {
+        if (busy && commandCode(command) === TPM_CC.GetRandom) response.writeUInt32BE(TPM_RC.RETRY, 6);
+      },
+    });
     hardware = await bench.open();
   });
   after(() => bench.stop());
   afterEach(() => {
     slow = false;
+    held = undefined;
+    busy = false;
+    bench.relay.release();
   });
 
   const count = (code: number): number => bench.relay.codes.filter((one) => one === code).length;
@@ -107,10 +123,86 @@ describe('commands that were given up', function () {
         given.abort();
       }
     };
-    const turns = (hardware as unknown as { turns: { run: (request: object, job: (turn: Turn) => Promise<void>) => Promise<void> } }).turns;
-    await assert.rejects(turns.run({ guest: account, kind: 'use', signal: given.signal }, job), isCanceled);
+    await assert.rejects(turnsOf(hardware).run({ guest: account, kind: 'use', signal: given.signal }, job), isCanceled);
     await waitFor(() => hardware.usage().pending === 0);
     assert.deepEqual(sent, ['GetRandom']);
+  });
+
+  /** Gives up what `use` does while the chip is at `command`, and tells which commands the chip gets after that. */
+  const givenUpDuring = async (account: Account, command: number, use: () => Promise<unknown>): Promise<string[]> => {
+    const given = new AbortController();
+    account.signal = given.signal;
+    held = command;
+    const used = use();
+    await waitFor(() => bench.relay.held === 1);
+    given.abort();
+    await assert.rejects(used, isCanceled);
+    account.signal = undefined;
+    held = undefined;
+    return await bench.commandsOf(async () => {
+      bench.relay.release();
+      await waitFor(() => hardware.usage().pending === 0);
+    });
+  };
+
+  it('load the key that is being loaded, and do nothing with it', async () => {
+    const { chip, account } = await newGuest(hardware, 'loading');
+    const key = await makeKey(chip);
+    assert.deepEqual(await givenUpDuring(account, TPM_CC.Load, () => signs(chip, key)), []);
+    assert.deepEqual(await bench.commandsOf(() => signs(chip, key)), ['Sign'], 'the key is in its slot');
+    await chip.close();
+  });
+
+  it('load no key below a parent that is being loaded', async () => {
+    const { chip, account } = await newGuest(hardware, 'parent');
+    const key = await makeKey(chip);
+    const other = await newGuest(hardware, 'other');
+    const others = [await makeKey(other.chip), await makeKey(other.chip), await makeKey(other.chip)];
+    for (const one of others) assert.ok(await signs(other.chip, one));
+    assert.deepEqual(await givenUpDuring(account, TPM_CC.ContextLoad, () => signs(chip, key)), []);
+    const commands = await bench.commandsOf(() => signs(chip, key));
+    assert.ok(!commands.includes('ContextLoad'), 'the parent is in its slot');
+    assert.deepEqual(commands.slice(-2), ['Load', 'Sign']);
+    for (const guest of [chip, other.chip]) await guest.close();
+  });
+
+  it('take no key out of its slot for one that is not loaded any more', async () => {
+    const { chip, account } = await newGuest(hardware, 'evicting');
+    const keys: TestKey[] = [];
+    for (let i = 0; i < 5; i++) keys.push(await makeKey(chip));
+    const last = keys.pop() as TestKey;
+    for (const key of keys) assert.ok(await signs(chip, key));
+    const { evictions } = hardware.usage().slots;
+    assert.deepEqual(await givenUpDuring(account, TPM_CC.ContextSave, () => signs(chip, last)), []);
+    assert.equal(hardware.usage().slots.evictions, evictions);
+    for (const key of [...keys, last]) assert.ok(await signs(chip, key));
+    await chip.close();
+  });
+
+  it('leave no session and no object in the chip', async () => {
+    const { chip, account } = await newGuest(hardware, 'duplicating');
+    const key = await makeKey(chip);
+    const loaded = (first: number): Promise<number[]> => hardware.run((turn) => listHandles(turn, first));
+    const left = await givenUpDuring(account, TPM_CC.PolicyCommandCode, () => chip.extract(key.key));
+    assert.deepEqual(left, ['FlushContext', 'FlushContext']);
+    assert.equal((await loaded(HANDLE_RANGE.HMAC_SESSION.first)).length, 1, 'the long-lived session');
+    assert.equal((await loaded(HANDLE_RANGE.TRANSIENT.first)).length, hardware.usage().slots.used);
+    assert.equal((await chip.extract(key.key)).length, 32);
+    await chip.close();
+  });
+
+  it('are not sent again to a chip that was busy', async () => {
+    const given = new AbortController();
+    busy = true;
+    bench.relay.clear();
+    const request = { guest: new Account('patient'), kind: 'use', signal: given.signal } as const;
+    const asked = turnsOf(hardware).run(request, (turn) => turn.execute(GetRandom, { bytesRequested: 8 }));
+    await waitFor(() => count(TPM_CC.GetRandom) > 1);
+    const before = count(TPM_CC.GetRandom);
+    given.abort();
+    await assert.rejects(asked, isCanceled);
+    await waitFor(() => hardware.usage().pending === 0);
+    assert.ok(count(TPM_CC.GetRandom) - before <= 1);
   });
 
   it('a turn is of no use after its job', async () => {
