@@ -1,7 +1,7 @@
 // What every command that talks to a daemon has in common.
 import type { Command } from 'commander';
 import { loadConfig } from '../config/config.js';
-import { ApiClient } from './api-client.js';
+import { ApiClient } from '../api/client.js';
 import { standardOutput, type Output } from './output.js';
 
 /** Options of every client command. */

@@ -1,5 +1,6 @@
 // A guest's key blobs as the store keeps them: JSON, blobs in base64. The chip's keys protect what is in them.
 import * as v from 'valibot';
+import { describeIssue } from '../config/describe-issue.js';
 import type { GuestKeyBlobs } from '../hardware/hardware.js';
 import type { SealedTo } from '../hardware/host/sealing.js';
 import { StoreError } from '../store/store-error.js';
@@ -38,7 +39,7 @@ export function encodeKeyBlobs({ sealedTo: to, anchored, ...stored }: GuestKeyBl
 /** Reverses {@link encodeKeyBlobs}. Throws a {@link StoreError} if these are no key blobs. */
 export function decodeKeyBlobs(guest: string, bytes: Buffer): GuestKeyBlobs {
   const result = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), bytes.toString('utf8'));
-  if (!result.success) throw damaged(guest, result.issues[0]);
+  if (!result.success) throw damaged(guest, describeIssue(result.issues));
   const { output } = result;
   const { rootPublic, rootPrivate, stateKeyPublic, stateKeyPrivate } = output;
   const to = output.version === 1 || output.sealedTo === undefined ? undefined : decodeSealedTo(output.sealedTo);
@@ -61,10 +62,8 @@ function decodeSealedTo(stored: v.InferOutput<typeof sealedTo>): SealedTo {
   return { kind: 'authority', key: decode(TPMT_PUBLIC, stored.authority, true) };
 }
 
-function damaged(guest: string, issue: v.BaseIssue<unknown>): StoreError {
-  const place = v.getDotPath(issue);
-  const why = place === null ? `is damaged: ${issue.message}` : `has a bad field ${place}: ${issue.message}`;
-  return new StoreError(`opening guest ${guest}`, `its record 'key-blobs' ${why}`, 'restore the store from a backup', {
+function damaged(guest: string, why: string): StoreError {
+  return new StoreError(`opening guest ${guest}`, `its record 'key-blobs' has a bad field ${why}`, 'restore the store from a backup', {
     record: 'key-blobs',
   });
 }

@@ -1,9 +1,11 @@
 // What happened to a guest's PCRs, as the control API shows it.
+import type { Answer } from '../api/endpoint.js';
+import type { Api } from '../api/endpoints.js';
 import { hashName } from '../tpm/hash.js';
 import type { PcrLogEntry } from '../vtpm/state/pcr-log.js';
 
 /** The log of a guest, oldest entry first; times in ISO 8601, digests in hex by bank. */
-export function pcrLogView(guest: string, entries: readonly PcrLogEntry[]): unknown {
+export function pcrLogView(guest: string, entries: readonly PcrLogEntry[]): Answer<Api['readPcrLog']> {
   return {
     guest,
     entries: entries.map(({ number, time, kind, command, locality, pcr, digests }) => ({

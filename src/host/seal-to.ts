@@ -2,7 +2,8 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { parse } from 'yaml';
+import { describeIssue } from '../config/describe-issue.js';
+import { readYaml } from '../config/settings-file.js';
 import { DER_TAG, readElements } from '../crypto/der.js';
 import { EXIT, Failure, reasonOf } from '../failure.js';
 import type { ApprovedPolicy, PcrChoice, SealedTo } from '../hardware/host/sealing.js';
@@ -55,14 +56,18 @@ export async function readSealTo({ sealTo }: Pick<Config, 'sealTo'>): Promise<Se
 export async function readApprovedPolicies({ policySignature: path }: Pick<Config, 'policySignature'>): Promise<ApprovedPolicy[]> {
   if (path === undefined) return [];
   try {
-    const result = v.safeParse(policies, parse(await readFile(path, 'utf8')));
-    if (!result.success) throw new Error(`${v.getDotPath(result.issues[0]) ?? 'the file'}: ${result.issues[0].message}`);
+    const result = v.safeParse(
+      policies,
+      readYaml({ code: 'bad_config', what: `reading the approved policies ${path}`, hint: '' }, await readFile(path, 'utf8')),
+    );
+    if (!result.success) throw new Error(describeIssue(result.issues, 'the file'));
     return result.output.map(({ bank, pcrs, policy, signature }) => ({
       choice: pcrChoice(bank, pcrs),
       policy: Buffer.from(policy, 'hex'),
       signature: tpmSignature(Buffer.from(signature, 'base64')),
     }));
   } catch (error) {
+    if (error instanceof Failure) throw error;
     throw fileFailure('reading the approved policies', path, reasonOf(error), "'tpmux host policy-digest' tells what belongs there");
   }
 }

@@ -1,5 +1,6 @@
 // DSSE 1.0: an envelope around a signed payload.
 import * as v from 'valibot';
+import { describeIssue } from '../config/describe-issue.js';
 import { PropertyError } from './property-error.js';
 import { signWith, verifyWith, type SigningKey, type VerificationKey } from './signing-keys.js';
 
@@ -54,8 +55,7 @@ export function parseEnvelope(text: string): Envelope {
   }
   const result = v.safeParse(envelopeSchema, value);
   if (!result.success) {
-    const [issue] = result.issues;
-    throw new PropertyError('malformed', `the envelope: ${v.getDotPath(issue) ?? 'it'}: ${issue.message}`);
+    throw new PropertyError('malformed', `the envelope: ${describeIssue(result.issues)}`);
   }
   const { payloadType, payload, signatures, openings } = result.output;
   return {

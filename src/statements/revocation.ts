@@ -1,5 +1,6 @@
 // Revocation lists: which statements and digests an issuer does not stand for any more.
 import * as v from 'valibot';
+import { describeIssue } from '../config/describe-issue.js';
 import { canonicalJson } from './canonical-json.js';
 import { signEnvelope, type Envelope } from './dsse.js';
 import { PropertyError } from './property-error.js';
@@ -48,8 +49,7 @@ export function readRevocations({ payloadType, payload }: Pick<Envelope, 'payloa
   if (payloadType !== REVOCATION_PAYLOAD_TYPE) throw new PropertyError('malformed', `the payload is of type ${payloadType}`);
   const result = v.safeParse(listSchema, jsonOf(payload, 'the revocation list'));
   if (!result.success) {
-    const [issue] = result.issues;
-    throw new PropertyError('malformed', `the revocation list: ${v.getDotPath(issue) ?? 'it'}: ${issue.message}`);
+    throw new PropertyError('malformed', `the revocation list: ${describeIssue(result.issues)}`);
   }
   return result.output;
 }

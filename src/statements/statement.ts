@@ -1,6 +1,7 @@
 // Property statements: in-toto Statement v1 with a predicate of our own, in a DSSE envelope.
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
+import { describeIssue } from '../config/describe-issue.js';
 import { issuerName, properties } from '../config/names.js';
 import { TPM_ALG } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
@@ -114,8 +115,7 @@ export function readStatement({ payloadType, payload, openings }: Envelope): Pro
   if (payloadType !== STATEMENT_PAYLOAD_TYPE) throw new PropertyError('malformed', `the payload is of type ${payloadType}`);
   const result = v.safeParse(statementSchema, jsonOf(payload, 'the statement'));
   if (!result.success) {
-    const [issue] = result.issues;
-    throw new PropertyError('malformed', `the statement: ${v.getDotPath(issue) ?? 'it'}: ${issue.message}`);
+    throw new PropertyError('malformed', `the statement: ${describeIssue(result.issues)}`);
   }
   const { subject, predicate: said } = result.output;
   const opened = openedSubjects(subject, openings);
@@ -138,8 +138,7 @@ type ShownSubject = v.InferOutput<typeof subjectSchema> | v.InferOutput<typeof h
 function openedSubjects(subjects: readonly ShownSubject[], openings: unknown): Subject[] {
   const result = v.safeParse(v.optional(openingsSchema, []), openings);
   if (!result.success) {
-    const [issue] = result.issues;
-    throw new PropertyError('malformed', `the statement: openings.${v.getDotPath(issue) ?? ''}: ${issue.message}`);
+    throw new PropertyError('malformed', `the statement: openings.${describeIssue(result.issues, '')}`);
   }
   const commitments = subjects.flatMap(({ digest }) => (HIDDEN_DIGEST in digest ? [digest[HIDDEN_DIGEST]] : []));
   const known = openCommitments(commitments, result.output);

@@ -1,5 +1,6 @@
 // What the host knows of a guest without its state key.
 import * as v from 'valibot';
+import { describeIssue } from '../config/describe-issue.js';
 import { StoreError } from './store-error.js';
 
 /** Most lines of one kind that a guest can have. */
@@ -61,7 +62,7 @@ export function decodeMeta(id: string, bytes: Buffer): GuestMeta {
     throw damaged('is not JSON');
   }
   const result = v.safeParse(guestMeta, json);
-  if (!result.success) throw damaged(`has a bad field ${v.getDotPath(result.issues[0]) ?? ''}: ${result.issues[0].message}`);
+  if (!result.success) throw damaged(`has a bad field ${describeIssue(result.issues)}`);
   if (result.output.id !== id) throw damaged(`belongs to guest ${result.output.id}`);
   return result.output;
 }

@@ -1,5 +1,6 @@
 // Host-level records that are JSON of a shape that is known.
 import * as v from 'valibot';
+import { describeIssue } from '../config/describe-issue.js';
 import { StoreError } from './store-error.js';
 
 /**
@@ -14,11 +15,9 @@ export function readHostRecord<N extends string, S extends v.GenericSchema>(
   if (record === undefined) return undefined;
   const result = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), record.toString('utf8'));
   if (result.success) return result.output;
-  const [issue] = result.issues;
-  const place = v.getDotPath(issue);
   throw new StoreError(
     `reading the store ${store.directory}`,
-    `host record '${name}' is damaged: ${place === null ? '' : `${place}: `}${issue.message}`,
+    `host record '${name}' is damaged: ${describeIssue(result.issues)}`,
     'restore the state directory from a backup',
     { record: name },
   );

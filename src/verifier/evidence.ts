@@ -1,5 +1,6 @@
 // Evidence about a guest: the translated log and the statements that it rests on. One JSON document; docs/attestation.md describes it.
 import * as v from 'valibot';
+import { describeIssue } from '../config/describe-issue.js';
 import { MAX_ENVELOPE } from '../statements/dsse.js';
 import { propertyName, propertyValue } from '../config/names.js';
 import { digestSet } from '../statements/statement.js';
@@ -9,8 +10,6 @@ import { VerificationError } from './verification-error.js';
 export const EVIDENCE_TYPE = 'urn:tpmux:evidence:v1';
 /** Characters of a document at most. */
 const MAX_EVIDENCE = 64 << 20;
-/** Characters of what is said about a place; it may repeat what stands there. */
-const MAX_MESSAGE = 200;
 const MAX_PCRS = 32;
 const MAX_ENTRIES = 200_000;
 const MAX_SETS = 100_000;
@@ -62,8 +61,7 @@ export function parseEvidence(text: string): Evidence {
   }
   const result = v.safeParse(evidenceSchema, value, { abortEarly: true });
   if (!result.success) {
-    const [issue] = result.issues;
-    throw new VerificationError('malformed', `the evidence: ${v.getDotPath(issue) ?? 'it'}: ${issue.message.slice(0, MAX_MESSAGE)}`);
+    throw new VerificationError('malformed', `the evidence: ${describeIssue(result.issues)}`);
   }
   return result.output;
 }

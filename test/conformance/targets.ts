@@ -1,7 +1,7 @@
 // What the scripts run against: guests of one daemon, or plain swtpm. Every script gets a TPM that nobody used before.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ApiClient } from '../../src/cli/api-client.js';
+import { ApiClient } from '../../src/api/client.js';
 import { type Running, startServing } from '../cli/command-line.js';
 import { startSwtpm } from '../support/swtpm.js';
 
@@ -48,11 +48,11 @@ export class TpmuxTarget implements Target {
   async fresh(): Promise<FreshTpm> {
     const name = `script${(++this.count).toString()}`;
     const api = new ApiClient(this.runDir);
-    await api.ask('POST', '/v1/guests', { name });
+    await api.ask('createGuest', { body: { name } });
     return {
       tcti: `swtpm:path=${join(this.runDir, 'guests', name, 'tpm.sock')}`,
       remove: async () => {
-        await api.ask('DELETE', `/v1/guests/${name}`);
+        await api.ask('removeGuest', { params: { name } });
       },
     };
   }

@@ -1,7 +1,5 @@
 // tpmux evidence
 import type { Command } from 'commander';
-import * as v from 'valibot';
-import { understand } from '../answers.js';
 import { clientContext, clientOptions, type ClientOptions } from '../client-command.js';
 import { writeResult } from '../property/files.js';
 
@@ -9,8 +7,6 @@ interface EvidenceOptions extends ClientOptions {
   readonly provider?: string;
   readonly out?: string;
 }
-
-const evidenceAnswer = v.object({ guest: v.string(), evidence: v.unknown(), withheld: v.number() });
 
 /** Adds `evidence`. */
 export function addEvidenceCommand(program: Command): void {
@@ -25,11 +21,7 @@ export function addEvidenceCommand(program: Command): void {
     )
     .action(async (name: string, { provider, out: path, ...options }: EvidenceOptions) => {
       const { api } = await clientContext(options);
-      const query = provider === undefined ? '' : `?provider=${encodeURIComponent(provider)}`;
-      const { evidence, withheld } = understand(
-        evidenceAnswer,
-        await api.ask('GET', `/v1/guests/${encodeURIComponent(name)}/evidence${query}`),
-      );
+      const { evidence, withheld } = await api.ask('readEvidence', { params: { name }, query: { provider } });
       await writeResult(JSON.stringify(evidence), path);
       if (withheld === 0) return;
       process.stderr.write(

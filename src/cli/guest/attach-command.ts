@@ -2,8 +2,7 @@
 import { Option, type Command } from 'commander';
 import { checkName } from '../../guests/name.js';
 import { EXIT, Failure } from '../../failure.js';
-import { guestAnswer, understand, type GuestAnswer } from '../answers.js';
-import { guestPath } from '../api-client.js';
+import type { GuestView } from '../../guests/view.js';
 import { ATTACH_FORMATS, attachText, type AttachFormat } from './attach-formats.js';
 import { clientContext, clientOptions, type ClientContext, type ClientOptions } from '../client-command.js';
 
@@ -35,12 +34,13 @@ export function addAttachCommand(guest: Command): void {
     });
 }
 
-async function ask({ api }: ClientContext, name: string, device: boolean | undefined): Promise<GuestAnswer> {
-  if (device === undefined) return understand(guestAnswer, await api.ask('GET', guestPath(name)));
-  return understand(guestAnswer, await api.ask(device ? 'POST' : 'DELETE', guestPath(name, '/device')));
+async function ask({ api }: ClientContext, name: string, device: boolean | undefined): Promise<GuestView> {
+  const params = { name };
+  if (device === undefined) return await api.ask('showGuest', { params });
+  return await (device ? api.ask('attachDevice', { params }) : api.ask('detachDevice', { params }));
 }
 
-function print({ out, json }: ClientContext, guest: GuestAnswer, format: AttachFormat | undefined): void {
+function print({ out, json }: ClientContext, guest: GuestView, format: AttachFormat | undefined): void {
   const { device } = guest;
   const text = format === undefined ? (device ?? '') : attachText(format, guest);
   if (json) out.json(format === undefined ? { device } : { format, text, device });

@@ -1,15 +1,15 @@
 // What to paste to use the TPM of a guest, for each program.
-import type { GuestAnswer } from '../answers.js';
+import type { GuestView } from '../../guests/view.js';
 
 export const ATTACH_FORMATS = ['qemu', 'libvirt', 'xl', 'docker', 'tcti'] as const;
 export type AttachFormat = (typeof ATTACH_FORMATS)[number];
 
 /** The text for a program; it ends without a line break. */
-export function attachText(format: AttachFormat, guest: GuestAnswer): string {
+export function attachText(format: AttachFormat, guest: GuestView): string {
   return TEXTS[format](guest).join('\n');
 }
 
-const TEXTS: Readonly<Record<AttachFormat, (guest: GuestAnswer) => string[]>> = {
+const TEXTS: Readonly<Record<AttachFormat, (guest: GuestView) => string[]>> = {
   qemu: ({ control }) => [qemuArguments(control).map(shell).join(' ')],
   libvirt: ({ control }) => [
     "<tpm model='tpm-crb'>",
@@ -29,12 +29,12 @@ function qemuArguments(control: string): string[] {
   return ['-chardev', `socket,id=tpmux,path=${path}`, '-tpmdev', 'emulator,id=tpm0,chardev=tpmux', '-device', 'tpm-crb,tpmdev=tpm0'];
 }
 
-function xlHvm({ control }: GuestAnswer): string[] {
+function xlHvm({ control }: GuestView): string[] {
   const listed = qemuArguments(control).map((argument) => `  ${quoted(argument)},`);
   return ['# HVM: the device model is QEMU and gets these arguments', 'device_model_args_hvm = [', ...listed, ']'];
 }
 
-function xlPv({ name, lines }: GuestAnswer): string[] {
+function xlPv({ name, lines }: GuestView): string[] {
   const sockets = lines.filter(({ kind }) => kind === 'console-socket');
   const ttys = lines.filter(({ kind }) => kind === 'serial');
   const channels = [
@@ -58,7 +58,7 @@ function channelName(index: number): string {
   return `org.tpmux.${index.toString()}`;
 }
 
-function docker({ device, socket, name }: GuestAnswer): string[] {
+function docker({ device, socket, name }: GuestView): string[] {
   if (device !== null) {
     const number = /\d+$/.exec(device)?.[0] ?? '0';
     return [`--device ${device}:/dev/tpm0 --device /dev/tpmrm${number}:/dev/tpmrm0`];

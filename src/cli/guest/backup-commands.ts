@@ -4,8 +4,8 @@ import type { Command } from 'commander';
 import { checkName } from '../../guests/name.js';
 import { readBackup, recoverStateKey } from '../../guests/backups/document.js';
 import { EXIT, Failure, reasonOf } from '../../failure.js';
-import { exportAnswer, importAnswer, repairAnswer, understand } from '../answers.js';
-import { guestPath } from '../api-client.js';
+import type { Answer } from '../../api/endpoint.js';
+import type { Api } from '../../api/endpoints.js';
 import { clientContext, clientOptions, type ClientContext, type ClientOptions } from '../client-command.js';
 
 /** Adds them to `guest`. */
@@ -22,7 +22,7 @@ function addExport(guest: Command): void {
     .action(async (name: string, { out: path, ...options }: ClientOptions & { out: string }) => {
       checkName(name);
       const { api, out, json } = await clientContext(options);
-      const { backup, recovery } = understand(exportAnswer, await api.ask('POST', guestPath(name, '/export'), {}));
+      const { backup, recovery } = await api.ask('exportGuest', { params: { name } });
       await writeNew(path, backup);
       const opens = recovery ? 'this TPM, or its recovery key' : 'this TPM only';
       if (json) out.json({ guest: name, file: path, recovery });
@@ -54,16 +54,16 @@ function addImport(guest: Command): void {
         recoveryKey: recovered.recoveryKey.toString('base64'),
       };
       recovered?.stateKey.fill(0);
-      showImport(context, await context.api.ask('POST', '/v1/import', { backup, replace, recovered: keys }));
+      showImport(context, await context.api.ask('importGuest', { body: { backup, replace, recovered: keys } }));
     });
 }
 
-function showImport({ out, json }: ClientContext, answer: unknown): void {
+function showImport({ out, json }: ClientContext, answer: Answer<Api['importGuest']>): void {
   if (json) {
     out.json(answer);
     return;
   }
-  const { guest, lost } = understand(importAnswer, answer);
+  const { guest, lost } = answer;
   out.line(`imported ${guest.name}; it is off`);
   if (lost.length > 0) out.line(`lost, because they are keys of the other TPM: ${lost.join(', ')}`);
 }
@@ -75,16 +75,16 @@ function addRepair(guest: Command): void {
     .action(async (name: string, { yes, ...options }: ClientOptions & { yes?: boolean }) => {
       checkName(name);
       const context = await clientContext(options);
-      showRepair(context, name, await context.api.ask('POST', guestPath(name, '/repair'), { apply: yes === true }));
+      showRepair(context, name, await context.api.ask('repairGuest', { params: { name }, body: { apply: yes === true } }));
     });
 }
 
-function showRepair({ out, json }: ClientContext, name: string, answer: unknown): void {
+function showRepair({ out, json }: ClientContext, name: string, answer: Answer<Api['repairGuest']>): void {
   if (json) {
     out.json(answer);
     return;
   }
-  const { applied, kept, lost, complete, savedAs } = understand(repairAnswer, answer);
+  const { applied, kept, lost, complete, savedAs } = answer;
   if (complete) {
     out.line(`guest ${name} is not damaged: ${kept.toString()} records`);
     return;

@@ -6,8 +6,7 @@ import { InvalidArgumentError, type Command } from 'commander';
 import { checkName } from '../../guests/name.js';
 import { EXIT, Failure, reasonOf } from '../../failure.js';
 import { parsePolicy } from '../../policy/policy-file.js';
-import { guestAnswer, guestsAnswer, understand, type GuestAnswer } from '../answers.js';
-import { guestPath } from '../api-client.js';
+import type { GuestView } from '../../guests/view.js';
 import { addAttachCommand } from './attach-command.js';
 import { addBackupCommands } from './backup-commands.js';
 import { clientContext, clientOptions, type ClientContext, type ClientOptions } from '../client-command.js';
@@ -28,7 +27,7 @@ export function addGuestCommands(program: Command): void {
     .action(async (name: string, options: ClientOptions) => {
       checkName(name);
       const context = await clientContext(options);
-      show(context, understand(guestAnswer, await context.api.ask('GET', guestPath(name))));
+      show(context, await context.api.ask('showGuest', { params: { name } }));
     });
   addLifeCycle(guest);
   addRemove(guest);
@@ -67,8 +66,8 @@ function addCreate(guest: Command): void {
       if (policy !== undefined && text !== undefined) parsePolicy(policy, text);
       const key = recoveryKey === undefined ? undefined : await readText('recovery key', recoveryKey);
       const context = await clientContext(options);
-      const wanted = { name, policy: text, recoveryKey: key, start, tcp, mssim, serial, consoleSockets: consoleSocket };
-      show(context, understand(guestAnswer, await context.api.ask('POST', '/v1/guests', wanted)));
+      const body = { name, policy: text, recoveryKey: key, start, tcp, mssim, serial, consoleSockets: consoleSocket };
+      show(context, await context.api.ask('createGuest', { body }));
     });
 }
 
@@ -97,12 +96,12 @@ async function readText(what: 'policy' | 'recovery key', path: string): Promise<
 }
 
 async function list({ api, out, json }: ClientContext): Promise<void> {
-  const answer = await api.ask('GET', '/v1/guests');
+  const answer = await api.ask('listGuests', {});
   if (json) {
     out.json(answer);
     return;
   }
-  const { guests } = understand(guestsAnswer, answer);
+  const { guests } = answer;
   const rows = guests.map(({ name, state, powered, tcp, tcti }) => [
     name,
     state,
@@ -113,7 +112,7 @@ async function list({ api, out, json }: ClientContext): Promise<void> {
   for (const line of table(['NAME', 'STATE', 'POWER', 'TCP', 'TCTI'], rows)) out.line(line);
 }
 
-function show({ out, json }: ClientContext, guest: GuestAnswer): void {
+function show({ out, json }: ClientContext, guest: GuestView): void {
   if (json) {
     out.json(guest);
     return;
@@ -147,14 +146,17 @@ const LIFE_CYCLE = {
   reset: 'power-cycle the TPM of a running guest, as a reset of its machine does, or start one without the volatile state that was refused',
 } as const;
 
+const LIFE_CYCLE_ENDPOINTS = { start: 'startGuest', stop: 'stopGuest', reset: 'resetGuest' } as const;
+
 function addLifeCycle(guest: Command): void {
-  for (const [action, description] of Object.entries(LIFE_CYCLE)) {
+  for (const action of ['start', 'stop', 'reset'] as const) {
+    const description = LIFE_CYCLE[action];
     clientOptions(guest.command(`${action} <name>`).description(description))
       .addHelpText('after', `\nExample:\n  tpmux guest ${action} web1\n`)
       .action(async (name: string, options: ClientOptions) => {
         checkName(name);
         const context = await clientContext(options);
-        show(context, understand(guestAnswer, await context.api.ask('POST', guestPath(name, `/${action}`))));
+        show(context, await context.api.ask(LIFE_CYCLE_ENDPOINTS[action], { params: { name } }));
       });
   }
 }
@@ -167,7 +169,7 @@ function addRemove(guest: Command): void {
       checkName(name);
       if (yes !== true) await confirm(name);
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('DELETE', guestPath(name));
+      const answer = await api.ask('removeGuest', { params: { name } });
       if (json) out.json(answer);
       else out.line(`removed ${name}`);
     });

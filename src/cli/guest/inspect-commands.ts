@@ -2,8 +2,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import { checkName } from '../../guests/name.js';
 import { EXIT, Failure } from '../../failure.js';
-import { countersAnswer, pcrLogAnswer, pcrsAnswer, statusAnswer, understand } from '../answers.js';
-import { guestPath } from '../api-client.js';
 import { clientContext, clientOptions, type ClientOptions } from '../client-command.js';
 import { table } from '../output.js';
 
@@ -19,12 +17,12 @@ function addStatus(program: Command): void {
     .addHelpText('after', '\nExample:\n  tpmux status --json\n')
     .action(async (options: ClientOptions) => {
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('GET', '/v1/status');
+      const answer = await api.ask('status', {});
       if (json) {
         out.json(answer);
         return;
       }
-      const { pid, started, stateDir, runDir, tpm, store, rollback, properties, guests } = understand(statusAnswer, answer);
+      const { pid, started, stateDir, runDir, tpm, store, rollback, properties, guests } = answer;
       out.line(`daemon   process ${pid.toString()}, started ${started}`);
       out.line(`state    ${stateDir}${store.reason === null ? '' : ` (CANNOT BE WRITTEN: ${store.reason})`}`);
       out.line(`run      ${runDir}`);
@@ -56,8 +54,7 @@ function addPcr(program: Command): void {
     .action(async (name: string, indices: number[] | undefined, { bank, ...options }: PcrOptions) => {
       checkName(name);
       const { api, out, json } = await clientContext(options);
-      const query = bank === undefined ? '' : `?bank=${encodeURIComponent(bank)}`;
-      const { guest, banks } = understand(pcrsAnswer, await api.ask('GET', guestPath(name, `/pcrs${query}`)));
+      const { guest, banks } = await api.ask('readPcrs', { params: { name }, query: { bank } });
       const chosen = Object.entries(banks).map(([bankName, values]) => [bankName, choose(values, indices ?? [])] as const);
       if (json) {
         out.json({ guest, banks: Object.fromEntries(chosen.map(([bankName, values]) => [bankName, Object.fromEntries(values)])) });
@@ -78,12 +75,12 @@ function addPcrLog(pcr: Command): void {
     .action(async (name: string, { bank, ...options }: ClientOptions & { bank: string }) => {
       checkName(name);
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('GET', guestPath(name, '/pcr-log'));
+      const answer = await api.ask('readPcrLog', { params: { name } });
       if (json) {
         out.json(answer);
         return;
       }
-      const rows = understand(pcrLogAnswer, answer).entries.map(({ number, time, command, locality, pcr: index, digests }) => [
+      const rows = answer.entries.map(({ number, time, command, locality, pcr: index, digests }) => [
         number,
         time,
         locality,
@@ -125,13 +122,12 @@ function addCounters(program: Command): void {
     .action(async (name: string, options: ClientOptions) => {
       checkName(name);
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('GET', guestPath(name, '/counters'));
+      const answer = await api.ask('readCounters', { params: { name } });
       if (json) {
         out.json(answer);
         return;
       }
-      const { commands } = understand(countersAnswer, answer);
-      const rows = commands.map(({ command, calls, hardwareCommands, chipMilliseconds }) => [
+      const rows = answer.commands.map(({ command, calls, hardwareCommands, chipMilliseconds }) => [
         command,
         calls,
         hardwareCommands,

@@ -4,10 +4,7 @@ import { checkName } from '../../guests/name.js';
 import { EXIT, Failure } from '../../failure.js';
 import { explainChange } from '../../policy/explain-policy.js';
 import { parsePolicy } from '../../policy/policy-file.js';
-import { understand } from '../answers.js';
-import { guestPath } from '../api-client.js';
 import { clientContext, clientOptions, type ClientContext, type ClientOptions } from '../client-command.js';
-import { changesAnswer, policyAnswer } from '../policy/answers.js';
 import { readText } from '../property/files.js';
 
 /** Adds `guest policy`. */
@@ -35,24 +32,24 @@ async function checkedText(file: string): Promise<string> {
 }
 
 async function show({ api, out, json }: ClientContext, name: string): Promise<void> {
-  const answer = await api.ask('GET', guestPath(name, '/policy'));
+  const answer = await api.ask('showPolicy', { params: { name } });
   if (json) {
     out.json(answer);
     return;
   }
-  const { text, hash, reason, pending } = understand(policyAnswer, answer);
+  const { text, hash, reason, pending } = answer;
   out.line(`# ${hash ?? `it cannot be used: ${reason ?? ''}`}`);
   if (pending) out.line("# a part of it waits for the guest's next reset");
   out.line(text?.trimEnd() ?? '# the guest has no policy');
 }
 
 async function set({ api, out, json }: ClientContext, name: string, policy: string | null): Promise<void> {
-  const answer = await api.ask('POST', guestPath(name, '/policy'), { policy });
+  const answer = await api.ask('setPolicy', { params: { name }, body: { policy } });
   if (json) {
     out.json(answer);
     return;
   }
-  const { changes } = understand(changesAnswer, answer);
+  const { changes } = answer;
   for (const change of changes) out.line(explainChange(change));
   if (changes.length === 0) out.line('nothing changes');
 }

@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { readAudit } from '../../host/audit-log.js';
 import { EXIT, Failure } from '../../failure.js';
-import { auditAnswer, understand, type AuditAnswer } from '../answers.js';
+import type { Answer } from '../../api/endpoint.js';
+import type { Api } from '../../api/endpoints.js';
 import { clientContext, clientOptions, type ClientOptions } from '../client-command.js';
 
 interface AuditOptions extends ClientOptions {
@@ -53,10 +54,10 @@ function addVerify(audit: Command): void {
     });
 }
 
-async function readLog({ file, ...options }: AuditOptions): Promise<AuditAnswer> {
-  if (file !== undefined) return understand(auditAnswer, await readAudit(file));
+async function readLog({ file, ...options }: AuditOptions): Promise<Answer<Api['audit']>> {
+  if (file !== undefined) return await readAudit(file);
   const { api } = await clientContext(options);
-  return understand(auditAnswer, await api.ask('GET', '/v1/audit'));
+  return await api.ask('audit', {});
 }
 
 function damaged(problems: readonly string[]): Failure {

@@ -3,8 +3,7 @@ import type { Command } from 'commander';
 import type { Check } from '../../host/chip-checks.js';
 import { loadConfig, type Config, type ConfigFlags } from '../../config/config.js';
 import { EXIT, Failure } from '../../failure.js';
-import { checksAnswer, understand } from '../answers.js';
-import { ApiClient } from '../api-client.js';
+import { ApiClient } from '../../api/client.js';
 import { standardOutput } from '../output.js';
 
 /** Adds `doctor`. */
@@ -34,7 +33,7 @@ async function examine(config: Config): Promise<Check[]> {
   const { checkHost, checkWithoutDaemon } = await import('../../host/doctor.js');
   const host = await checkHost(config);
   try {
-    const { checks } = understand(checksAnswer, await new ApiClient(config.runDir).ask('GET', '/v1/doctor'));
+    const { checks } = await new ApiClient(config.runDir).ask('doctor', {});
     return [...host, { name: 'daemon', result: 'ok', detail: 'running; its TPM was asked through it', hint: '' }, ...checks];
   } catch (error) {
     if (!(error instanceof Failure) || error.exit !== EXIT.unreachable) throw error;

@@ -3,7 +3,6 @@ import { writeFile } from 'node:fs/promises';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { PCR_BANKS } from '../../config/config.js';
 import { EXIT, Failure, reasonOf } from '../../failure.js';
-import { policyDigestAnswer, resealAnswer, understand } from '../answers.js';
 import { clientContext, clientOptions, type ClientOptions } from '../client-command.js';
 
 /** Adds `host reseal` and `host policy-digest`. */
@@ -18,8 +17,8 @@ function addReseal(host: Command): void {
     .addHelpText('after', '\nExample:\n  tpmux host reseal\n')
     .action(async (options: ClientOptions) => {
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('POST', '/v1/host/reseal', {});
-      const { resealed, failed } = understand(resealAnswer, answer);
+      const answer = await api.ask('reseal', {});
+      const { resealed, failed } = answer;
       if (json) out.json(answer);
       else for (const guest of resealed) out.line(`${guest}: sealed anew`);
       const [first] = failed;
@@ -36,7 +35,7 @@ function addReseal(host: Command): void {
 }
 
 interface PolicyOptions extends ClientOptions {
-  readonly bank: string;
+  readonly bank: (typeof PCR_BANKS)[number];
   readonly pcrs: readonly number[];
   readonly value?: ReadonlyMap<string, string>;
   readonly out?: string;
@@ -55,8 +54,8 @@ function addPolicyDigest(host: Command): void {
     .action(async ({ bank, pcrs, value, out: file, ...options }: PolicyOptions) => {
       const { api, out, json } = await clientContext(options);
       const values = value === undefined ? {} : { values: Object.fromEntries(value) };
-      const answer = await api.ask('POST', '/v1/host/policy-digest', { bank, pcrs, ...values });
-      const { policy, toBeSigned } = understand(policyDigestAnswer, answer);
+      const answer = await api.ask('policyDigest', { body: { bank, pcrs, ...values } });
+      const { policy, toBeSigned } = answer;
       if (file !== undefined) await write(file, Buffer.from(toBeSigned, 'hex'));
       if (json) {
         out.json(answer);

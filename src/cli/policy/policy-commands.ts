@@ -1,5 +1,4 @@
 // tpmux policy …
-import * as v from 'valibot';
 import { InvalidArgumentError, type Command } from 'commander';
 import { loadConfig } from '../../config/config.js';
 import { checkName } from '../../guests/name.js';
@@ -10,11 +9,8 @@ import { limitsOf, type Limits } from '../../config/limits.js';
 import { PolicyClasses } from '../../policy/policy-classes.js';
 import { policyChanges } from '../../policy/policy-changes.js';
 import { parsePolicy } from '../../policy/policy-file.js';
-import { understand } from '../answers.js';
-import { guestPath } from '../api-client.js';
 import { clientContext, clientOptions, type ClientOptions } from '../client-command.js';
 import { standardOutput } from '../output.js';
-import { changeAnswer, policyAnswer } from './answers.js';
 import { readText } from '../property/files.js';
 
 /** Adds `policy` and its subcommands. */
@@ -84,19 +80,13 @@ function addDiff(policy: Command): void {
     });
 }
 
-const reloadAnswer = v.object({
-  classes: v.array(v.string()),
-  problems: v.array(v.string()),
-  guests: v.array(v.object({ guest: v.string(), changes: v.array(changeAnswer), reason: v.nullable(v.string()) })),
-});
-
 function addReload(policy: Command): void {
   clientOptions(policy.command('reload').description('read the policy classes again and give them to their guests; SIGHUP does the same'))
     .addHelpText('after', '\nExample:\n  tpmux policy reload\n')
     .action(async (options: ClientOptions) => {
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('POST', '/v1/policies/reload');
-      const { classes, problems, guests } = understand(reloadAnswer, answer);
+      const answer = await api.ask('reloadPolicies', {});
+      const { classes, problems, guests } = answer;
       const refused = guests.find(({ reason }) => reason !== null);
       if (json) out.json(answer);
       else {
@@ -130,7 +120,7 @@ async function fromFile(path: string, { classes: directory }: FileOptions): Prom
 async function fromGuest(name: string, options: FileOptions): Promise<Found> {
   checkName(name);
   const { api } = await clientContext(options);
-  const { settings, limits, reason } = understand(policyAnswer, await api.ask('GET', guestPath(name, '/policy')));
+  const { settings, limits, reason } = await api.ask('showPolicy', { params: { name } });
   if (settings === null || limits === null) {
     throw new Failure({
       code: 'bad_policy',

@@ -7,9 +7,7 @@ import { parseEnvelope } from '../../statements/dsse.js';
 import type { Properties } from '../../statements/properties.js';
 import { issueRevocations, readRevocations, type Revocation, type RevocationList } from '../../statements/revocation.js';
 import { issueStatement, type Subject } from '../../statements/statement.js';
-import { understand } from '../answers.js';
 import { clientContext, clientOptions, type ClientOptions } from '../client-command.js';
-import { revocationsAnswer } from './answers.js';
 import {
   collect,
   digestSubject,
@@ -172,7 +170,7 @@ function addRevoke(property: Command): void {
         return;
       }
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('POST', '/v1/properties/revocations', { envelope });
+      const answer = await api.ask('addRevocations', { body: { envelope } });
       if (json) out.json(answer);
       else
         out.line(
@@ -183,7 +181,7 @@ function addRevoke(property: Command): void {
     .addHelpText('after', '\nExample:\n  tpmux property revocations build-revoked.json\n')
     .action(async (file: string, options: ClientOptions) => {
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('POST', '/v1/properties/revocations', { envelope: await readText(file) });
+      const answer = await api.ask('addRevocations', { body: { envelope: await readText(file) } });
       if (json) out.json(answer);
     });
 }
@@ -196,7 +194,7 @@ async function lastList({ issuer, list, out, ...options }: RevokeOptions): Promi
   }
   if (out !== undefined) return undefined;
   const { api } = await clientContext(options);
-  const { envelope } = understand(revocationsAnswer, await api.ask('GET', `/v1/properties/revocations/${encodeURIComponent(issuer)}`));
+  const { envelope } = await api.ask('showRevocations', { params: { issuer } });
   return envelope === null
     ? undefined
     : naming('reading the revocation list', () => readRevocations(parseEnvelope(JSON.stringify(envelope))));

@@ -5,8 +5,9 @@ import { clientContext, clientOptions, type ClientOptions } from '../client-comm
 import { table } from '../output.js';
 import { addIssuerCommands } from './issuer-commands.js';
 import { readText } from './files.js';
-import { explainAnswer, statementAnswer, statementsAnswer, type StatementAnswer } from './answers.js';
-import { understand } from '../answers.js';
+import type { ApiClient } from '../../api/client.js';
+import type { Answer } from '../../api/endpoint.js';
+import type { Api } from '../../api/endpoints.js';
 
 /** Envelopes of one request, in characters: the daemon takes a mebibyte. */
 const BATCH_SIZE = 700_000;
@@ -33,8 +34,7 @@ function addAdd(property: Command): void {
       const envelopes = (await Promise.all(files.map(readText))).flatMap(envelopesIn);
       const added: string[] = [];
       for (const batch of batches(envelopes)) {
-        const answer = (await api.ask('POST', '/v1/properties/statements', { envelopes: batch })) as { added: string[] };
-        added.push(...answer.added);
+        added.push(...(await api.ask('addStatements', { body: { envelopes: batch } })).added);
       }
       if (json) out.json({ added });
       else for (const id of added) out.line(id);
@@ -72,13 +72,12 @@ function addList(property: Command): void {
     .addHelpText('after', '\nExample:\n  tpmux property list\n')
     .action(async (options: ClientOptions) => {
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('GET', '/v1/properties/statements');
+      const answer = await api.ask('listStatements', {});
       if (json) {
         out.json(answer);
         return;
       }
-      const { statements } = understand(statementsAnswer, answer);
-      const rows = statements.map((one) => [one.id.slice(0, 16), one.issuer, one.subjects, stateOf(one), textOf(one.properties)]);
+      const rows = answer.statements.map((one) => [one.id.slice(0, 16), one.issuer, one.subjects, stateOf(one), textOf(one.properties)]);
       for (const line of table(['STATEMENT', 'ISSUER', 'SUBJECTS', 'STATE', 'PROPERTIES'], rows)) out.line(line);
     });
 }
@@ -88,12 +87,12 @@ function addShow(property: Command): void {
     .addHelpText('after', '\nExample:\n  tpmux property show 3f1c\n')
     .action(async (id: string, options: ClientOptions) => {
       const context = await clientContext(options);
-      const answer = await context.api.ask('GET', `/v1/properties/statements/${await wholeId(context.api, id)}`);
+      const answer = await context.api.ask('showStatement', { params: { id: await wholeId(context.api, id) } });
       if (context.json) {
         context.out.json(answer);
         return;
       }
-      const { subjects, ...one } = understand(statementAnswer, answer);
+      const { subjects, ...one } = answer;
       const rows: (readonly [string, string])[] = [
         ['statement', one.id],
         ['issuer', one.issuer],
@@ -114,7 +113,7 @@ function addRemove(property: Command): void {
     .addHelpText('after', '\nExample:\n  tpmux property remove 3f1c\n')
     .action(async (id: string, options: ClientOptions) => {
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('DELETE', `/v1/properties/statements/${await wholeId(api, id)}`);
+      const answer = await api.ask('removeStatement', { params: { id: await wholeId(api, id) } });
       if (json) out.json(answer);
     });
 }
@@ -124,12 +123,12 @@ function addExplain(property: Command): void {
     .addHelpText('after', '\nExample:\n  tpmux property explain sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n')
     .action(async (digest: string, options: ClientOptions) => {
       const { api, out, json } = await clientContext(options);
-      const answer = await api.ask('GET', `/v1/properties/explain?digest=${encodeURIComponent(digest)}`);
+      const answer = await api.ask('explainDigest', { query: { digest } });
       if (json) {
         out.json(answer);
         return;
       }
-      const { bank, digest: hex, known, properties, extended, statements } = understand(explainAnswer, answer);
+      const { bank, digest: hex, known, properties, extended, statements } = answer;
       out.line(`${bank}:${hex}`);
       if (known) {
         for (const { name, value } of properties) out.line(`  ${name}=${value.toString()}`);
@@ -142,9 +141,9 @@ function addExplain(property: Command): void {
 }
 
 /** The identifier that begins with `start`. */
-async function wholeId(api: { ask(method: 'GET', path: string): Promise<unknown> }, start: string): Promise<string> {
+async function wholeId(api: ApiClient, start: string): Promise<string> {
   if (/^[0-9a-f]{64}$/.test(start)) return start;
-  const { statements } = understand(statementsAnswer, await api.ask('GET', '/v1/properties/statements'));
+  const { statements } = await api.ask('listStatements', {});
   const found = statements.filter(({ id }) => id.startsWith(start));
   const [only] = found;
   if (only !== undefined && found.length === 1) return only.id;
@@ -157,11 +156,13 @@ async function wholeId(api: { ask(method: 'GET', path: string): Promise<unknown>
   });
 }
 
-function stateOf({ inForce, code }: Pick<StatementAnswer, 'inForce' | 'code'>): string {
+type Summary = Answer<Api['listStatements']>['statements'][number];
+
+function stateOf({ inForce, code }: Pick<Summary, 'inForce' | 'code'>): string {
   return inForce ? 'in force' : (code ?? 'refused').replaceAll('_', ' ');
 }
 
-function textOf(properties: StatementAnswer['properties']): string {
+function textOf(properties: Summary['properties']): string {
   return Object.entries(properties)
     .map(([name, value]) => `${name}=${value.toString()}`)
     .join(' ');

@@ -1,167 +1,104 @@
-// The control API's resources.
+// Finds who serves a request.
 import * as v from 'valibot';
+import type { EndpointSpec, TextFields } from '../../api/endpoint.js';
+import { API, type EndpointName } from '../../api/endpoints.js';
+import { describeIssue } from '../../config/describe-issue.js';
 import { EXIT, Failure } from '../../failure.js';
-import { guestListen } from '../../store/guest-meta.js';
-import { BACKUP_ROUTES } from './backup-routes.js';
+import { backupHandlers } from './backups.js';
 import { badRequest } from './bad-request.js';
-import { PCR_BANKS } from '../../config/config.js';
-import { EVIDENCE_ROUTES } from './evidence-routes.js';
-import { pcrLogView } from '../../guests/pcr-log-view.js';
-import { POLICY_ROUTES } from './policy-routes.js';
-import { PROPERTY_ROUTES } from './property-routes.js';
-import type { ApiRequest, ApiSubject, Route } from './route.js';
-import { pcrChoice } from '../../host/seal-to.js';
+import { evidenceHandlers } from './evidence.js';
+import { guestHandlers } from './guests.js';
+import type { ApiHandlers, ApiSubject } from './handler.js';
+import { hostHandlers } from './host.js';
+import { policyHandlers } from './policies.js';
+import { propertyHandlers } from './properties.js';
 
-const newGuest = v.strictObject({
-  name: v.string(),
-  policy: v.optional(v.string()),
-  start: v.optional(v.boolean()),
-  /** X25519 public key in PEM. */
-  recoveryKey: v.optional(v.string()),
-  ...guestListen.entries,
-});
+/** The contract, implemented. */
+const handlers: ApiHandlers = {
+  ...hostHandlers,
+  ...guestHandlers,
+  ...policyHandlers,
+  ...backupHandlers,
+  ...propertyHandlers,
+  ...evidenceHandlers,
+};
 
-/** All resources below /v1. */
-export const ROUTES: readonly Route[] = [
-  { method: 'GET', path: '/v1/status', run: status },
-  ...BACKUP_ROUTES,
-  { method: 'GET', path: '/v1/doctor', run: ({ chip }) => ({ checks: chip.check() }) },
-  { method: 'POST', path: '/v1/host/reseal', run: reseal },
-  { method: 'POST', path: '/v1/host/policy-digest', run: policyDigest },
-  { method: 'GET', path: '/v1/guests', run: ({ guests }) => ({ guests: guests.list().map((guest) => guest.view()) }) },
-  { method: 'POST', path: '/v1/guests', status: 201, run: create },
-  { method: 'GET', path: '/v1/guests/:name', run: ({ guests }, { name }) => guests.get(name).view() },
-  {
-    method: 'DELETE',
-    path: '/v1/guests/:name',
-    run: async ({ guests }, { name }) => {
-      await guests.remove(name);
-      return { removed: name };
-    },
-  },
-  ...(['start', 'stop', 'reset'] as const).map((action): Route => ({
-    method: 'POST',
-    path: `/v1/guests/:name/${action}`,
-    run: async ({ guests }, { name }) => {
-      const guest = guests.get(name);
-      await guest[action]();
-      return guest.view();
-    },
-  })),
-  {
-    method: 'POST',
-    path: '/v1/guests/:name/device',
-    run: async ({ guests }, { name }) => {
-      const guest = guests.get(name);
-      await guest.attachDevice();
-      return guest.view();
-    },
-  },
-  {
-    method: 'DELETE',
-    path: '/v1/guests/:name/device',
-    run: async ({ guests }, { name }) => {
-      const guest = guests.get(name);
-      await guest.detachDevice();
-      return guest.view();
-    },
-  },
-  ...POLICY_ROUTES,
-  ...PROPERTY_ROUTES,
-  ...EVIDENCE_ROUTES,
-  { method: 'GET', path: '/v1/guests/:name/pcrs', run: pcrs },
-  { method: 'GET', path: '/v1/guests/:name/pcr-log', run: ({ guests }, { name }) => pcrLogView(name, guests.get(name).opened().pcrLog()) },
-  {
-    method: 'GET',
-    path: '/v1/guests/:name/counters',
-    run: ({ guests }, { name }) => ({ guest: name, commands: guests.get(name).opened().counters() }),
-  },
-];
+/** A handler without its types. */
+type AnyHandler = (subject: ApiSubject, request: { params: unknown; query: unknown; body: unknown }) => unknown;
 
-async function status({ guests, chip, properties, storeFailure, stateDir, runDir, started }: ApiSubject): Promise<unknown> {
-  const { state, since, reason } = await chip.currentCondition();
-  const { manufacturer, vendor, firmware, specification } = chip.info;
-  const views = guests.list().map((guest) => guest.view());
+interface Route {
+  readonly spec: EndpointSpec;
+  readonly parts: readonly string[];
+  readonly handler: AnyHandler;
+}
+
+const ROUTES: readonly Route[] = (Object.keys(API) as EndpointName[]).map((name) => ({
+  spec: API[name],
+  parts: API[name].path.split('/'),
+  handler: handlers[name] as unknown as AnyHandler,
+}));
+
+/** A request that has an endpoint. */
+export interface FoundRoute {
+  /** HTTP status of success. */
+  readonly status: number;
+  /** What the endpoint answers. Throws or rejects with a {@link Failure}. */
+  readonly run: (subject: ApiSubject, body: unknown) => unknown;
+}
+
+/** The endpoint of a request. Throws a {@link Failure} if there is none. */
+export function findRoute(method: string, path: string, query: URLSearchParams): FoundRoute {
+  const parts = path.split('/');
+  const known = ROUTES.filter((route) => fits(route.parts, parts));
+  const route = known.find(({ spec }) => spec.method === method);
+  if (route === undefined) throw noRoute(method, path, known.length > 0);
+  const { spec, handler } = route;
   return {
-    pid: process.pid,
-    started: started.toISOString(),
-    stateDir,
-    runDir,
-    tpm: {
-      tcti: chip.tcti,
-      embedded: chip.embedded,
-      state,
-      since: since.toISOString(),
-      reason,
-      manufacturer,
-      vendor,
-      firmware,
-      specification,
-      pendingJobs: chip.pending(),
-    },
-    store: { state: storeFailure() === undefined ? 'ok' : 'failing', reason: storeFailure() ?? null },
-    rollback: chip.rollback(),
-    properties: {
-      statements: properties.catalog.size,
-      failures: guests.list().flatMap((guest) => guest.providerFailures().map((each) => ({ guest: guest.meta.name, ...each }))),
-    },
-    guests: {
-      total: views.length,
-      running: views.filter(({ state }) => state === 'running').length,
-      failed: views.filter(({ state }) => state === 'failed').length,
-    },
+    status: spec.status ?? 200,
+    run: (subject, body) =>
+      handler(subject, {
+        params: textsOf(spec.params, paramsIn(route.parts, parts)),
+        query: textsOf(spec.query, Object.fromEntries(query)),
+        body: spec.body === undefined ? undefined : checked(spec.body, body),
+      }),
   };
 }
 
-async function create({ guests }: ApiSubject, { body }: ApiRequest): Promise<unknown> {
-  const result = v.safeParse(newGuest, body);
-  if (!result.success) {
-    const [issue] = result.issues;
-    throw badRequest(`${v.getDotPath(issue) ?? 'the body'}: ${issue.message}`);
-  }
-  const { name, policy, start, recoveryKey, ...listen } = result.output;
-  const guest = await guests.create({ name, policy, start, recoveryKey, listen });
-  return guest.view();
+const PARAMETER = /^\{(\w+)\}$/;
+
+function fits(pattern: readonly string[], parts: readonly string[]): boolean {
+  return pattern.length === parts.length && pattern.every((part, i) => PARAMETER.test(part) || part === parts[i]);
 }
 
-function pcrs({ guests }: ApiSubject, { name, query }: ApiRequest): unknown {
-  const banks = guests.get(name).opened().pcrs();
-  const wanted = query.get('bank');
-  if (wanted !== null && !banks.some(({ bank }) => bank === wanted)) {
-    const known = banks.map(({ bank }) => bank).join(', ');
-    throw new Failure({
-      code: 'no_bank',
-      what: `PCR bank ${wanted}`,
-      why: `guest ${name} has no such bank`,
-      hint: `it has: ${known}`,
-      exit: EXIT.usage,
-    });
-  }
-  const shown = wanted === null ? banks : banks.filter(({ bank }) => bank === wanted);
-  return { guest: name, banks: Object.fromEntries(shown.map(({ bank, values }) => [bank, values.map((value) => value.toString('hex'))])) };
+function paramsIn(pattern: readonly string[], parts: readonly string[]): Record<string, string> {
+  const names = pattern.map((part) => PARAMETER.exec(part)?.[1]);
+  return Object.fromEntries(names.flatMap((name, i) => (name === undefined ? [] : [[name, decoded(parts[i] ?? '')]])));
 }
 
-const policyRequest = v.strictObject({
-  bank: v.picklist(PCR_BANKS),
-  pcrs: v.pipe(v.array(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(23))), v.minLength(1)),
-  /** Values by index, hexadecimal. */
-  values: v.optional(v.record(v.pipe(v.string(), v.regex(/^\d{1,2}$/)), v.pipe(v.string(), v.hexadecimal()))),
-});
-
-async function reseal({ audit, guests }: ApiSubject): Promise<unknown> {
-  const names = guests.list().map(({ meta }) => meta.name);
-  await audit.note({ event: 'host-resealed', detail: `guests: ${names.join(', ') || 'none'}` });
-  return guests.reseal();
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw badRequest('the path is not encoded as a URL');
+  }
 }
 
-async function policyDigest({ chip }: ApiSubject, { body }: ApiRequest): Promise<unknown> {
-  const result = v.safeParse(policyRequest, body);
-  if (!result.success) {
-    const [issue] = result.issues;
-    throw badRequest(`${v.getDotPath(issue) ?? 'the body'}: ${issue.message}`);
-  }
-  const { bank, pcrs: indices, values = {} } = result.output;
-  const choice = pcrChoice(bank, indices);
-  const future = new Map(Object.entries(values).map(([index, value]) => [Number(index), Buffer.from(value, 'hex')] as const));
-  return { bank, pcrs: choice.pcrs, ...(await chip.host.policyDigest(choice, future)) };
+function textsOf(fields: TextFields | undefined, given: Readonly<Record<string, string>>): unknown {
+  return checked(v.strictObject({ ...fields }), given, 'the query');
+}
+
+function checked(schema: v.GenericSchema, value: unknown, whole = 'the body'): unknown {
+  const result = v.safeParse(schema, value);
+  if (result.success) return result.output;
+  throw badRequest(describeIssue(result.issues, whole));
+}
+
+function noRoute(method: string, path: string, known: boolean): Failure {
+  return new Failure({
+    code: known ? 'no_such_method' : 'no_such_path',
+    what: 'request to the daemon',
+    why: known ? `${path} has no ${method}` : `there is no ${path}`,
+    hint: '',
+    exit: EXIT.usage,
+  });
 }

@@ -3,12 +3,13 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { chmod, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import type { Registry } from 'prom-client';
+import { statusOf } from '../../api/errors.js';
 import { EXIT, Failure, reasonOf } from '../../failure.js';
 import { prepareUnixPath } from '../../transport/listener.js';
 import type { Logger } from '../../logger.js';
 import { badRequest } from './bad-request.js';
-import { ROUTES } from './routes.js';
-import type { ApiSubject, Route } from './route.js';
+import type { ApiSubject } from './handler.js';
+import { findRoute } from './routes.js';
 
 /** Largest request body, in bytes: a backup and its frame. */
 const MAX_BODY = 1 << 24;
@@ -85,52 +86,21 @@ async function answer(options: ControlApiOptions, request: IncomingMessage, resp
       send(response, 200, options.metrics.contentType, await options.metrics.metrics());
       return;
     }
-    const { route, name } = match(request.method ?? '', url.pathname);
-    const body = await readBody(request);
-    const result = await route.run(options.subject, { name, query: url.searchParams, body });
-    send(response, route.status ?? 200, 'application/json', `${JSON.stringify(result)}\n`);
+    const { status, run } = findRoute(request.method ?? '', url.pathname, url.searchParams);
+    const result = await run(options.subject, await readBody(request));
+    send(response, status, 'application/json', `${JSON.stringify(result)}\n`);
   } catch (error) {
     const failure = asFailure(error, options.log);
     const { code, what, why, hint, exit } = failure;
     // What was not read of the request cannot be told from the next one.
     if (!request.complete) response.setHeader('connection', 'close');
-    send(response, httpStatus(failure), 'application/json', `${JSON.stringify({ error: { code, what, why, hint, exit } })}\n`);
+    send(response, statusOf(failure), 'application/json', `${JSON.stringify({ error: { code, what, why, hint, exit } })}\n`);
   }
 }
 
 function send(response: ServerResponse, status: number, contentType: string, body: string): void {
   response.writeHead(status, { 'content-type': contentType, 'content-length': Buffer.byteLength(body) });
   response.end(body);
-}
-
-function match(method: string, path: string): { route: Route; name: string } {
-  const parts = path.split('/');
-  const known = ROUTES.filter((route) => fits(route.path.split('/'), parts));
-  const route = known.find((each) => each.method === method);
-  if (route === undefined) {
-    const why = known.length === 0 ? `there is no ${path}` : `${path} has no ${method}`;
-    throw new Failure({
-      code: known.length === 0 ? 'no_such_path' : 'no_such_method',
-      what: 'request to the daemon',
-      why,
-      hint: '',
-      exit: EXIT.usage,
-    });
-  }
-  const at = route.path.split('/').indexOf(':name');
-  return { route, name: decode(parts[at] ?? '') };
-}
-
-function fits(pattern: readonly string[], parts: readonly string[]): boolean {
-  return pattern.length === parts.length && pattern.every((part, i) => part === ':name' || part === parts[i]);
-}
-
-function decode(part: string): string {
-  try {
-    return decodeURIComponent(part);
-  } catch {
-    throw badRequest('the path is not encoded as a URL');
-  }
 }
 
 async function readBody(request: IncomingMessage): Promise<unknown> {
@@ -147,24 +117,6 @@ async function readBody(request: IncomingMessage): Promise<unknown> {
   } catch {
     throw badRequest('the body is not JSON');
   }
-}
-
-const STATUS_OF_CODE: Readonly<Record<string, number>> = {
-  guest_not_found: 404,
-  statement_not_found: 404,
-  no_such_path: 404,
-  no_such_method: 405,
-  guest_exists: 409,
-  guest_not_running: 409,
-  guest_running: 409,
-  port_taken: 409,
-  line_taken: 409,
-  shutting_down: 503,
-};
-const STATUS_OF_EXIT = { 0: 200, 1: 500, 2: 400, 3: 403, 4: 503, 5: 501 } as const;
-
-function httpStatus({ code, exit }: Failure): number {
-  return STATUS_OF_CODE[code] ?? STATUS_OF_EXIT[exit];
 }
 
 function asFailure(error: unknown, log: Logger): Failure {

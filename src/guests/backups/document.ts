@@ -5,6 +5,7 @@
 // The state key is in it twice at most: in `keyBlobs`, sealed by the chip, and in `recovery`, wrapped for the holder of the recovery key.
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
 import * as v from 'valibot';
+import { describeIssue } from '../../config/describe-issue.js';
 import { publicKeyOf, RecoveryKeyError, unwrapSecret } from '../../crypto/recovery-key.js';
 import { EXIT, Failure } from '../../failure.js';
 import { decodeMeta, encodeMeta } from '../../store/guest-meta.js';
@@ -70,7 +71,7 @@ export function readBackup(text: string): Backup {
     );
   }
   const result = v.safeParse(schema, json);
-  if (!result.success) throw bad(`${v.getDotPath(result.issues[0]) ?? 'it'}: ${result.issues[0].message}`);
+  if (!result.success) throw bad(describeIssue(result.issues));
   return result.output;
 }
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import type { GuestAnswer } from '../../../src/cli/answers.js';
+import type { GuestView } from '../../../src/guests/view.js';
 import { ATTACH_FORMATS, attachText } from '../../../src/cli/guest/attach-formats.js';
 
 const DIRECTORY = '/run/tpmux/guests/web1';
-const guest: GuestAnswer = {
+const guest: GuestView = {
   name: 'web1',
   id: '00000000-0000-4000-8000-000000000000',
   state: 'running',
@@ -49,7 +49,7 @@ describe('what guest attach prints', () => {
       /device_model_args_hvm = \[\n {2}"-chardev",\n {2}"socket,id=tpmux,path=\/run\/tpmux\/guests\/web1\/tpm\.sock\.ctrl",/,
     );
     assert.match(text, /# *tpmux guest create web1 --console-socket/);
-    const lines: GuestAnswer['lines'] = [
+    const lines: GuestView['lines'] = [
       { kind: 'serial', path: '/dev/pts/4', open: true, reason: null },
       { kind: 'console-socket', path: '/run/web1.console', open: false, reason: 'ENOENT' },
     ];

@@ -1,4 +1,6 @@
-// What a resource of the control API is.
+// Who serves the endpoints of the control API.
+import type { Answer, Body, Params, Query } from '../../api/endpoint.js';
+import type { Api, EndpointName } from '../../api/endpoints.js';
 import type { GuestBackups } from '../../guests/backups/backups.js';
 import type { PropertyService } from '../../guests/properties/service.js';
 import type { GuestRegistry } from '../../guests/registry.js';
@@ -19,20 +21,15 @@ export interface ApiSubject {
   readonly started: Date;
 }
 
-/** A request that has matched a route. */
-export interface ApiRequest {
-  /** The guest's name, in routes that have one. */
-  readonly name: string;
-  readonly query: URLSearchParams;
-  /** The body as JSON; undefined if there is none. */
-  readonly body: unknown;
+/** A request whose parameters, query and body are what its endpoint takes. */
+export interface ApiRequest<N extends EndpointName> {
+  readonly params: Params<Api[N]>;
+  readonly query: Query<Api[N]>;
+  readonly body: Body<Api[N]>;
 }
 
-/** One method of one resource. */
-export interface Route {
-  readonly method: 'GET' | 'POST' | 'DELETE';
-  /** Path with `:name` where the guest's name stands. */
-  readonly path: string;
-  readonly status?: number;
-  readonly run: (subject: ApiSubject, request: ApiRequest) => unknown;
-}
+/** Serves one endpoint. Throws or rejects with a `Failure`. */
+export type ApiHandler<N extends EndpointName> = (subject: ApiSubject, request: ApiRequest<N>) => Answer<Api[N]> | Promise<Answer<Api[N]>>;
+
+/** Who serves which endpoint. */
+export type ApiHandlers = { readonly [N in EndpointName]: ApiHandler<N> };

@@ -1,16 +1,14 @@
-// The control API's resource for evidence about a guest.
+// Serves evidence about a guest.
 import { buildEvidence, type KnownProperties } from '../../attestation/build-evidence.js';
 import { EXIT, Failure } from '../../failure.js';
 import type { Catalog } from '../../statements/catalog.js';
 import { CertifiedProvider } from '../../properties/providers/certified.js';
 import type { ProviderSet } from '../../properties/provider-set/provider-set.js';
 import { exportLog } from '../../properties/measurement-log/export.js';
-import type { ApiRequest, ApiSubject, Route } from './route.js';
-
-export const EVIDENCE_ROUTES: readonly Route[] = [{ method: 'GET', path: '/v1/guests/:name/evidence', run: evidence }];
+import type { ApiHandler, ApiHandlers } from './handler.js';
 
 /** Evidence for a quote of the guest: TPM2_Quote's, or with `provider` that of one provider's vector. The guest's policy says what it shows. */
-function evidence({ guests, properties }: ApiSubject, { name, query }: ApiRequest): unknown {
+const readEvidence: ApiHandler<'readEvidence'> = ({ guests, properties }, { params: { name }, query: { provider: wanted } }) => {
   const guest = guests.get(name);
   const policy = guest.opened().policy();
   const providers = properties.ofGuest(guest.meta.id);
@@ -18,8 +16,7 @@ function evidence({ guests, properties }: ApiSubject, { name, query }: ApiReques
   if (providers === undefined || log === undefined) {
     throw refused(name, "it has no provider 'log'", "add 'log' to the guest's providers", EXIT.unsupported);
   }
-  const wanted = query.get('provider');
-  if (wanted !== null && !providers.names.includes(wanted)) {
+  if (wanted !== undefined && !providers.names.includes(wanted)) {
     throw refused(name, `it has no provider '${wanted}'`, `its providers are ${providers.names.join(', ')}`, EXIT.usage);
   }
   const built = buildEvidence({
@@ -29,7 +26,9 @@ function evidence({ guests, properties }: ApiSubject, { name, query }: ApiReques
     revealed: { property: (property) => policy.reveals(property), digests: policy.reveal.digests === 'reveal' },
   });
   return { guest: name, ...built };
-}
+};
+
+export const evidenceHandlers = { readEvidence } satisfies Partial<ApiHandlers>;
 
 /** What the guest goes by: the statements that were in force when it was reset, if it has `certified`. */
 function knownTo(providers: ProviderSet, catalog: Catalog): KnownProperties {

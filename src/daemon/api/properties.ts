@@ -1,40 +1,17 @@
-// The control API's resources for property statements and measurement logs.
-import * as v from 'valibot';
+// Serves property statements and measurement logs.
 import { EXIT, Failure } from '../../failure.js';
 import { hashName } from '../../tpm/hash.js';
 import { exportLog, tcgLog } from '../../properties/measurement-log/export.js';
 import { PropertyError } from '../../statements/property-error.js';
 import type { StatementView } from '../../statements/catalog.js';
 import { parseDigest } from '../../statements/digest-text.js';
-import type { ApiRequest, ApiSubject, Route } from './route.js';
+import type { Answer } from '../../api/endpoint.js';
+import type { Api } from '../../api/endpoints.js';
+import type { ApiHandler, ApiHandlers } from './handler.js';
 
-const newStatements = v.strictObject({ envelopes: v.pipe(v.array(v.string()), v.minLength(1), v.maxLength(1000)) });
-const newRevocations = v.strictObject({ envelope: v.string() });
+type Summary = Answer<Api['listStatements']>['statements'][number];
 
-/** All resources below /v1/properties, and a guest's log. */
-export const PROPERTY_ROUTES: readonly Route[] = [
-  {
-    method: 'GET',
-    path: '/v1/properties/statements',
-    run: async ({ properties }) => ({ statements: (await properties.catalog.list()).map(summary) }),
-  },
-  { method: 'POST', path: '/v1/properties/statements', status: 201, run: add },
-  { method: 'GET', path: '/v1/properties/statements/:name', run: show },
-  {
-    method: 'DELETE',
-    path: '/v1/properties/statements/:name',
-    run: async ({ properties }, { name }) => {
-      if (!(await properties.catalog.remove(name))) throw noStatement(name);
-      return { removed: name };
-    },
-  },
-  { method: 'POST', path: '/v1/properties/revocations', status: 201, run: revoke },
-  { method: 'GET', path: '/v1/properties/revocations/:name', run: revocations },
-  { method: 'GET', path: '/v1/properties/explain', run: explain },
-  { method: 'GET', path: '/v1/guests/:name/log', run: log },
-];
-
-function summary({ statement, verdict }: StatementView): unknown {
+function summary({ statement, verdict }: StatementView): Summary {
   const { id, issuer, subjects, properties, notBefore, notAfter } = statement;
   return {
     id,
@@ -49,35 +26,38 @@ function summary({ statement, verdict }: StatementView): unknown {
   };
 }
 
-async function add({ properties }: ApiSubject, { body }: ApiRequest): Promise<unknown> {
-  const { envelopes } = checked(newStatements, body);
+const addStatements: ApiHandler<'addStatements'> = async ({ properties }, { body: { envelopes } }) => {
   const added: string[] = [];
   for (const [at, envelope] of envelopes.entries()) {
     const which = envelopes.length === 1 ? 'the statement' : `statement ${(at + 1).toString()} of ${envelopes.length.toString()}`;
     added.push((await refusing(`adding ${which}`, properties.catalog.add(envelope))).id);
   }
   return { added };
-}
+};
 
-function show({ properties }: ApiSubject, { name }: ApiRequest): unknown {
-  const found = properties.catalog.get(name);
-  if (found === undefined) throw noStatement(name);
-  return { ...(summary(found) as object), subjects: found.statement.subjects, envelope: JSON.parse(found.envelope) as unknown };
-}
+const showStatement: ApiHandler<'showStatement'> = ({ properties }, { params: { id } }) => {
+  const found = properties.catalog.get(id);
+  if (found === undefined) throw noStatement(id);
+  return { ...summary(found), subjects: found.statement.subjects, envelope: JSON.parse(found.envelope) as unknown };
+};
 
-async function revoke({ properties }: ApiSubject, { body }: ApiRequest): Promise<unknown> {
-  const { envelope } = checked(newRevocations, body);
+const removeStatement: ApiHandler<'removeStatement'> = async ({ properties }, { params: { id } }) => {
+  if (!(await properties.catalog.remove(id))) throw noStatement(id);
+  return { removed: id };
+};
+
+const addRevocations: ApiHandler<'addRevocations'> = async ({ properties }, { body: { envelope } }) => {
   const { issuer, number, revoked } = await refusing('taking the revocation list', properties.catalog.revoke(envelope));
   return { issuer, number, revoked: revoked.length };
-}
+};
 
-function revocations({ properties }: ApiSubject, { name }: ApiRequest): unknown {
-  const found = properties.catalog.revocationList(name);
+const showRevocations: ApiHandler<'showRevocations'> = ({ properties }, { params: { issuer } }) => {
+  const found = properties.catalog.revocationList(issuer);
   return found === undefined ? { list: null, envelope: null } : { list: found.list, envelope: JSON.parse(found.envelope) as unknown };
-}
+};
 
-function explain({ properties }: ApiSubject, { query }: ApiRequest): unknown {
-  const { bank, digest } = parseDigest(query.get('digest') ?? '');
+const explainDigest: ApiHandler<'explainDigest'> = ({ properties }, { query }) => {
+  const { bank, digest } = parseDigest(query.digest);
   const snapshot = properties.catalog.snapshot();
   const set = snapshot.lookup(bank, digest);
   return {
@@ -88,9 +68,9 @@ function explain({ properties }: ApiSubject, { query }: ApiRequest): unknown {
     extended: set?.digest(bank).toString('hex') ?? null,
     statements: snapshot.explain(bank, digest).map(({ kept, verdict }) => summary({ ...kept, verdict })),
   };
-}
+};
 
-function log({ guests, properties }: ApiSubject, { name, query }: ApiRequest): unknown {
+const readLog: ApiHandler<'readLog'> = ({ guests, properties }, { params: { name }, query: { tcg: provider } }) => {
   const guest = guests.get(name);
   guest.opened();
   const kept = properties.ofGuest(guest.meta.id)?.log;
@@ -103,8 +83,7 @@ function log({ guests, properties }: ApiSubject, { name, query }: ApiRequest): u
       exit: EXIT.unsupported,
     });
   }
-  const provider = query.get('tcg');
-  if (provider === null) return { guest: name, log: exportLog(kept) };
+  if (provider === undefined) return { guest: name, log: exportLog(kept) };
   const bytes = tcgLog(kept, provider);
   if (bytes === undefined) {
     throw new Failure({
@@ -116,7 +95,18 @@ function log({ guests, properties }: ApiSubject, { name, query }: ApiRequest): u
     });
   }
   return { guest: name, provider, tcg: bytes.toString('base64') };
-}
+};
+
+export const propertyHandlers = {
+  listStatements: async ({ properties }) => ({ statements: (await properties.catalog.list()).map(summary) }),
+  addStatements,
+  showStatement,
+  removeStatement,
+  addRevocations,
+  showRevocations,
+  explainDigest,
+  readLog,
+} satisfies Partial<ApiHandlers>;
 
 /** What a {@link PropertyError} is to a user. */
 async function refusing<T>(what: string, done: Promise<T>): Promise<T> {
@@ -131,19 +121,6 @@ async function refusing<T>(what: string, done: Promise<T>): Promise<T> {
         : '';
     throw new Failure({ code: error.code, what, why: error.message, hint, exit }, { cause: error });
   }
-}
-
-function checked<S extends v.GenericSchema>(schema: S, body: unknown): v.InferOutput<S> {
-  const result = v.safeParse(schema, body);
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  throw new Failure({
-    code: 'bad_request',
-    what: 'request to the daemon',
-    why: `${v.getDotPath(issue) ?? 'the body'}: ${issue.message}`,
-    hint: 'use a tpmux command of the same version',
-    exit: EXIT.usage,
-  });
 }
 
 function noStatement(id: string): Failure {
