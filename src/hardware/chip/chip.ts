@@ -110,13 +110,7 @@ export class Chip implements SlotKeeper {
   static async open(connect: () => Promise<ChipTransport>, log: ChipLog, owner: ChipOwner, options: ChipOpenOptions): Promise<Chip> {
     const timeouts = { ...DEFAULT_TIMEOUTS, ...options.timeouts };
     const chip = new Chip({ connect, log, owner, timeouts, usage: new ChipUsage() });
-    await chip.link.open();
-    try {
-      await chip.link.settingUp(() => chip.startOver(options.clean));
-    } catch (error) {
-      await chip.close();
-      throw error;
-    }
+    await chip.link.open(() => chip.startOver(options.clean));
     return chip;
   }
 

@@ -5,7 +5,7 @@ import { connectWithin, PROBE_ANSWER, timeoutFor, type ChipLog, type ChipTimeout
 import { ChipCleared, ChipError, ChipRestarted, ChipUnavailable } from './errors.js';
 import { ChipHealer } from './healer.js';
 import { ChipHealth, type ChipCondition } from './health.js';
-import { CONNECTED, PROBING, stepLink, type LinkAction, type LinkEvent, type LinkState } from './recovery.js';
+import { OPENING, stepLink, type LinkAction, type LinkEvent, type LinkState } from './recovery.js';
 
 const FIRST_DELAY = 10;
 const LONGEST_DELAY = 250;
@@ -34,7 +34,7 @@ export class ChipLink {
   readonly health: ChipHealth;
   /** When the chip answered last; `performance.now()`. */
   lastAnswer = performance.now();
-  private state: LinkState = CONNECTED;
+  private state: LinkState = OPENING;
   private transport: ChipTransport | undefined;
   /** The connection of a probe that ended well. */
   private probed: ChipTransport | undefined;
@@ -44,29 +44,26 @@ export class ChipLink {
     this.health = new ChipHealth(parts.log, parts.onChange);
   }
 
-  /** Connects for the first time. Rejects with {@link ChipUnavailable}. */
-  async open(): Promise<void> {
+  /**
+   * Connects for the first time, and has `setUp` make the chip usable; at the first trouble all is closed again. Rejects with
+   * {@link ChipUnavailable}, and as `setUp` does.
+   */
+  async open(setUp: () => Promise<void>): Promise<void> {
     try {
-      this.transport = await this.parts.connect();
-    } catch (error) {
-      throw new ChipUnavailable(`cannot connect to the TPM: ${reasonOf(error)}`, { cause: error });
-    }
-  }
-
-  /** What `setUp` does with the chip is part of making it usable: it fails at the first trouble. */
-  async settingUp(setUp: () => Promise<void>): Promise<void> {
-    const { state } = this;
-    this.state = { ...state, phase: 'recovering' };
-    try {
+      this.transport = await this.parts.connect().catch((error: unknown) => {
+        throw new ChipUnavailable(`cannot connect to the TPM: ${reasonOf(error)}`, { cause: error });
+      });
+      await this.happen('connected');
       await setUp();
-    } finally {
-      if (this.state.phase === 'recovering') this.state = { ...this.state, phase: state.phase };
+    } catch (error) {
+      await this.close();
+      throw error;
     }
+    await this.happen('restored');
   }
 
-  /** Makes the chip usable, once, and gives up the connection to whoever called. Rejects as {@link recover} does; nothing is open then. */
+  /** Instead of {@link open}: makes the chip usable as a recovery does, once, and gives up the connection to whoever called. Rejects as {@link recover} does; nothing is open then. */
   async prove(): Promise<ChipTransport> {
-    this.state = PROBING;
     try {
       await this.restore(0);
     } catch (error) {

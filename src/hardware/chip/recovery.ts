@@ -21,7 +21,7 @@ export type LinkEvent =
   | 'handles-lost'
   /** The chip answers, but is not the right one, or says that it has failed. */
   | 'diagnosed'
-  /** A connection was made while recovering. */
+  /** A connection was made, at the beginning or while recovering. */
   | 'connected'
   | 'restored'
   | 'not-restored'
@@ -55,8 +55,8 @@ export interface LinkStep {
 
 /** With a connection, and nothing wrong. */
 export const CONNECTED: LinkState = { phase: 'well', connected: true, probing: false };
-/** As a probe begins: without a connection, and restoring. */
-export const PROBING: LinkState = { phase: 'recovering', connected: false, probing: false };
+/** At the beginning: without a connection, and somebody is at work to make the chip usable. */
+export const OPENING: LinkState = { phase: 'recovering', connected: false, probing: false };
 
 /** What comes of `event` in `state`. An event that cannot be there is passed over. */
 export function stepLink(state: LinkState, event: LinkEvent): LinkStep {

@@ -1,6 +1,6 @@
 // Every sequence of events, in which the world answers as it can: what was asked for happens at some time, or fails.
 import assert from 'node:assert/strict';
-import { CONNECTED, PROBING, stepLink, type LinkAction, type LinkEvent, type LinkState } from '../../../src/hardware/chip/recovery.js';
+import { CONNECTED, OPENING, stepLink, type LinkAction, type LinkEvent, type LinkState } from '../../../src/hardware/chip/recovery.js';
 
 const EVENTS: readonly LinkEvent[] = [
   'connection-lost',
@@ -91,10 +91,10 @@ function check(world: World): void {
 describe('the state machine of the connection to the chip', () => {
   it('keeps what it promises in every state that can be reached', () => {
     const first: World = {
-      state: CONNECTED,
-      open: true,
+      state: OPENING,
+      open: false,
       probeOpen: false,
-      restoring: false,
+      restoring: true,
       awaiting: false,
       knowsHandles: true,
       closed: false,
@@ -148,6 +148,6 @@ describe('the state machine of the connection to the chip', () => {
       const end = events.reduce((state, event) => stepLink(state, event).state, CONNECTED);
       assert.deepEqual(end, CONNECTED, events.join());
     }
-    assert.deepEqual(stepLink(stepLink(PROBING, 'connected').state, 'restored').state, CONNECTED);
+    assert.deepEqual(stepLink(stepLink(OPENING, 'connected').state, 'restored').state, CONNECTED);
   });
 });
