@@ -12,6 +12,7 @@ import { Tcti } from '../../../src/native/index.js';
 import { Exchange, responseSize } from '../../support/exchange.js';
 import { codeOf, frame, run } from '../../support/frames.js';
 import { commandCode } from '../../support/relay.js';
+import { waitFor } from '../../support/wait-for.js';
 import { Bench, EMPTY, makeKey, newGuest, signs, TestLog, type TestKey } from '../fixture.js';
 import type { GuestChip } from '../../../src/hardware/guest/guest-chip.js';
 import type { Hardware } from '../../../src/hardware/hardware.js';
@@ -61,7 +62,14 @@ describe('recovery', () => {
     await useAll();
     // The relay keeps the connection; the TPM behind it loses objects and session but is started up.
     await besides(() => Promise.resolve(), true);
-    await useAll();
+    const commands = await bench.commandsOf(useAll);
+    const first = commands.indexOf('StartAuthSession');
+    assert.ok(first >= 0 && commands.indexOf('Sign', first) > first, commands.join());
+    const { used } = hardware.usage().slots;
+    await besides(async (other) => {
+      assert.equal((await listHandles(other, HANDLE_RANGE.TRANSIENT.first)).length, used, 'what it thinks is in the slots is there');
+      assert.equal((await listHandles(other, HANDLE_RANGE.HMAC_SESSION.first)).length, 1);
+    });
   });
 
   it('falls back to the blobs when a context is refused', async () => {
@@ -90,16 +98,26 @@ describe('recovery', () => {
   it('repeats a command whose response was lost', async () => {
     await useAll();
     dropOnce = TPM_CC.Sign;
-    assert.ok(await signs(chip, keys[0] as TestKey));
-    await useAll();
+    const commands = await bench.commandsOf(async () => {
+      assert.ok(await signs(chip, keys[0] as TestKey));
+    });
     assert.equal(dropOnce, undefined);
+    assert.equal(commands.filter((name) => name === 'Sign').length, 2, commands.join());
+    assert.ok(commands.indexOf('Startup') < commands.lastIndexOf('Sign'), 'the chip is made usable in between');
+    assert.equal(hardware.condition.state, 'ok');
+    await useAll();
   });
 
   it('says so when the chip stays away, and goes on when it is back', async () => {
     await bench.swtpm.kill();
+    const states: string[] = [];
+    hardware.onCondition = ({ state }) => states.push(state);
     await assert.rejects(signs(chip, keys[0] as TestKey), ChipUnavailable);
+    assert.equal(hardware.condition.state, 'unreachable');
     await bench.swtpm.restart();
+    await waitFor(() => hardware.condition.state === 'ok');
     await useAll();
+    assert.deepEqual(states, ['unreachable', 'ok']);
   });
 
   it('flushes what a killed run left behind, but no saved session', async () => {
@@ -180,10 +198,15 @@ describe('recovery', () => {
       saved.copy(load, 10, 10);
     }
     exchange.close();
-    await hardware.run(async (turn) => {
-      const { sessionHandle } = await turn.execute(StartAuthSession, policySession);
-      await turn.flush(sessionHandle);
-    });
+    const commands = await bench.commandsOf(() =>
+      hardware.run(async (turn) => {
+        const { sessionHandle } = await turn.execute(StartAuthSession, policySession);
+        await turn.flush(sessionHandle);
+      }),
+    );
+    assert.equal(commands[0], 'StartAuthSession');
+    assert.ok(commands.filter((name) => name === 'StartAuthSession').length > 1, 'it was refused at first');
+    assert.equal(commands.at(-1), 'FlushContext');
     await useAll();
   });
 });
@@ -208,8 +231,12 @@ describe('a chip that is full of somebody else’s objects', () => {
         await other.execute(CreatePrimary, request);
       }
       await other.close();
+      const foreign = [0x80000000, 0x80000001, 0x80000002];
+      assert.deepEqual(await hardware.run((turn) => listHandles(turn, HANDLE_RANGE.TRANSIENT.first)), foreign);
       const again = await newGuest(hardware, 'again');
       assert.ok(await signs(again.chip, await makeKey(again.chip)));
+      const present = await hardware.run((turn) => listHandles(turn, HANDLE_RANGE.TRANSIENT.first));
+      assert.equal(present.length, hardware.usage().slots.used, 'nothing but what is ours');
     } finally {
       await bench.stop();
     }
@@ -222,6 +249,7 @@ describe('a chip that nobody started up', () => {
     try {
       const hardware = await bench.open();
       assert.equal(hardware.info.manufacturer, 'IBM');
+      assert.ok(bench.log.lines.some((line) => line.includes('started it up')));
     } finally {
       await bench.stop();
     }
@@ -243,8 +271,12 @@ describe('a chip that does not answer', () => {
       const { chip } = await newGuest(hardware);
       const key = await makeKey(chip);
       hang = true;
-      assert.ok(await signs(chip, key));
+      const commands = await bench.commandsOf(async () => {
+        assert.ok(await signs(chip, key));
+      });
       assert.equal(hang, false);
+      assert.equal(commands.filter((name) => name === 'Sign').length, 2, commands.join());
+      assert.ok(bench.log.lines.some((line) => line.includes('the connection to the TPM failed during Sign')));
     } finally {
       await bench.stop();
     }
