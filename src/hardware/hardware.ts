@@ -146,7 +146,7 @@ export class Hardware {
   }
 
   /** Runs a job of the host itself in a turn; see {@link Turns.run}. */
-  readonly run = <T>(job: (turn: Turn) => Promise<T>): Promise<T> => this.turns.run({ guest: this.account, kind: 'host' }, job);
+  private readonly run = <T>(job: (turn: Turn) => Promise<T>): Promise<T> => this.turns.run({ guest: this.account, kind: 'host' }, job);
 
   /**
    * Connects to the chip, cleans up what a killed run left in it, finds or makes the host's keys and starts the session.

@@ -1,8 +1,9 @@
 // A Hardware on a real swtpm, behind a relay that counts what reaches it.
 import { createHash, createPublicKey, randomBytes, verify, type KeyObject } from 'node:crypto';
-import type { Account } from '../../src/hardware/chip/usage.js';
+import { Account } from '../../src/hardware/chip/usage.js';
 import type { GuestChip } from '../../src/hardware/guest/guest-chip.js';
 import { Hardware, type HardwareOptions } from '../../src/hardware/hardware.js';
+import type { Turn } from '../../src/hardware/turns/turn.js';
 import type { Turns } from '../../src/hardware/turns/turns.js';
 import type { LoadableKey } from '../../src/hardware/turns/slots.js';
 import { guestKeyPublic, type AsymmetricPublic } from '../../src/hardware/host/templates.js';
@@ -70,6 +71,11 @@ export class Bench {
 /** The turns at the chip, which only what is inside `Hardware` takes for guests. */
 export function turnsOf(hardware: Hardware): Turns {
   return Reflect.get(hardware, 'turns') as Turns;
+}
+
+/** Runs `job` in a turn of the host's. */
+export function inTurn<T>(hardware: Hardware, job: (turn: Turn) => Promise<T>): Promise<T> {
+  return turnsOf(hardware).run({ guest: new Account('test'), kind: 'host' }, job);
 }
 
 /** A guest with its identity made and opened. */

@@ -13,7 +13,7 @@ import { Exchange, responseSize } from '../../support/exchange.js';
 import { codeOf, frame, run } from '../../support/frames.js';
 import { commandCode } from '../../support/relay.js';
 import { waitFor } from '../../support/wait-for.js';
-import { Bench, EMPTY, makeKey, newGuest, signs, TestLog, type TestKey } from '../fixture.js';
+import { Bench, EMPTY, makeKey, newGuest, signs, TestLog, type TestKey, inTurn } from '../fixture.js';
 import type { GuestChip } from '../../../src/hardware/guest/guest-chip.js';
 import type { Hardware } from '../../../src/hardware/hardware.js';
 
@@ -172,7 +172,7 @@ describe('recovery', () => {
     await besides(async (other) => {
       for (let i = 0; i < 2; i++) await other.execute(StartAuthSession, policySession);
     });
-    await hardware.run(async (turn) => {
+    await inTurn(hardware, async (turn) => {
       const { sessionHandle } = await turn.execute(StartAuthSession, policySession);
       await turn.flush(sessionHandle);
     });
@@ -199,7 +199,7 @@ describe('recovery', () => {
     }
     exchange.close();
     const commands = await bench.commandsOf(() =>
-      hardware.run(async (turn) => {
+      inTurn(hardware, async (turn) => {
         const { sessionHandle } = await turn.execute(StartAuthSession, policySession);
         await turn.flush(sessionHandle);
       }),
@@ -232,10 +232,10 @@ describe('a chip that is full of somebody else’s objects', () => {
       }
       await other.close();
       const foreign = [0x80000000, 0x80000001, 0x80000002];
-      assert.deepEqual(await hardware.run((turn) => listHandles(turn, HANDLE_RANGE.TRANSIENT.first)), foreign);
+      assert.deepEqual(await inTurn(hardware, (turn) => listHandles(turn, HANDLE_RANGE.TRANSIENT.first)), foreign);
       const again = await newGuest(hardware, 'again');
       assert.ok(await signs(again.chip, await makeKey(again.chip)));
-      const present = await hardware.run((turn) => listHandles(turn, HANDLE_RANGE.TRANSIENT.first));
+      const present = await inTurn(hardware, (turn) => listHandles(turn, HANDLE_RANGE.TRANSIENT.first));
       assert.equal(present.length, hardware.usage().slots.used, 'nothing but what is ours');
     } finally {
       await bench.stop();

@@ -22,7 +22,7 @@ import { nameOfHandle } from '../../../src/tpm/name.js';
 import { TPM_RC } from '../../../src/tpm/response-code.js';
 import { decode } from '../../../src/tpm/schema.js';
 import { TPMT_PUBLIC } from '../../../src/tpm/structures/index.js';
-import { Bench, ECDSA_SHA256, EMPTY, eccTemplate, NO_CIPHER, nodeKey, rsaTemplate, signs } from '../fixture.js';
+import { Bench, ECDSA_SHA256, EMPTY, eccTemplate, NO_CIPHER, nodeKey, rsaTemplate, signs, inTurn } from '../fixture.js';
 
 const AES = { algorithm: TPM_ALG.AES, keyBits: 128, mode: TPM_ALG.CFB } as const;
 
@@ -61,7 +61,7 @@ describe('duplication of a guest root', () => {
     const newParentName = inClear ? nameOfHandle(TPM_RH.NULL) : to.hostRoot.name;
     const { migrationAuthority } = from;
     const policyRef = migrationPolicyRef(guestId);
-    return await from.run(async (turn) => {
+    return await inTurn(from, async (turn) => {
       const session = await startPolicy(turn);
       try {
         const root = from.guestRoot(identity);
@@ -116,7 +116,7 @@ describe('duplication of a guest root', () => {
 
     const { duplicate: blob, outSymSeed, encryptionKeyOut } = await duplicate('wanderer');
     const rootPublic = decode(TPMT_PUBLIC, identity.rootPublic);
-    const { outPrivate } = await to.run((turn) =>
+    const { outPrivate } = await inTurn(to, (turn) =>
       turn.execute(
         Import,
         {

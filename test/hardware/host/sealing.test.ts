@@ -11,7 +11,7 @@ import type { GuestKeyBlobs, Hardware, HardwareOptions } from '../../../src/hard
 import { currentPolicy, pcrPolicyDigest, policyToSign } from '../../../src/hardware/host/sealing.js';
 import { PCR_Extend, PCR_Read, Unseal } from '../../../src/tpm/commands/index.js';
 import { TPM_ALG } from '../../../src/tpm/constants/index.js';
-import { Bench, makeKey, signs } from '../fixture.js';
+import { Bench, makeKey, signs, inTurn } from '../fixture.js';
 
 const PCRS = [7, 16];
 
@@ -39,7 +39,7 @@ describe('a state key that is sealed to the host', function () {
 
   /** What a firmware update, or another system, does to the host's PCRs. */
   const extendHost = (hardware: Hardware): Promise<unknown> =>
-    hardware.run((turn) =>
+    inTurn(hardware, (turn) =>
       turn.execute(PCR_Extend, { pcrHandle: 16, digests: [{ hashAlg: TPM_ALG.SHA256, digest: Buffer.alloc(32, 1) }] }),
     );
   const reopen = async (before: Hardware, options: Partial<HardwareOptions>): Promise<Hardware> => {
@@ -155,7 +155,7 @@ describe('a state key that is sealed to the host', function () {
     const hardware = await bench.open();
     const choice = pcrChoice('sha256', PCRS);
     const select = Buffer.from([0x80, 0x00, 0x01]);
-    const { now, values } = await hardware.run(async (turn) => {
+    const { now, values } = await inTurn(hardware, async (turn) => {
       const read = await turn.execute(PCR_Read, { pcrSelectionIn: [{ hash: TPM_ALG.SHA256, pcrSelect: select }] });
       return { values: read.pcrValues.map((value) => Buffer.from(value)), now: await currentPolicy(turn, choice) };
     });

@@ -15,7 +15,7 @@ import type { HostStore } from '../../../src/store/host-store.js';
 import { openHostStore, STORE_SECRET } from '../../support/host-store.js';
 import { HierarchyChangeAuth, NV_UndefineSpace, NV_ReadPublic } from '../../../src/tpm/commands/index.js';
 import { TPM_CC, TPM_RH } from '../../../src/tpm/constants/index.js';
-import { Bench } from '../../hardware/fixture.js';
+import { Bench, inTurn } from '../../hardware/fixture.js';
 import { RunningDaemon } from '../../support/running-daemon.js';
 import { waitFor } from '../../support/wait-for.js';
 
@@ -128,13 +128,13 @@ describe('rollback of the state', function () {
   afterEach(() => host.dispose());
 
   const findCounter = (): Promise<number | undefined> =>
-    hardware.run(async (turn) => {
+    inTurn(hardware, async (turn) => {
       const indices = await listHandles(turn, DEFAULT_COUNTER_INDEX);
       return indices.find((index) => index < DEFAULT_COUNTER_INDEX + COUNTER_INDICES);
     });
   /** As the owner of the chip can. */
   const undefine = (nvIndex: number): Promise<unknown> =>
-    hardware.run(async (turn) => {
+    inTurn(hardware, async (turn) => {
       const { nvName } = await turn.execute(NV_ReadPublic, { nvIndex });
       const names = [undefined, Buffer.from(nvName)];
       return await turn.execute(NV_UndefineSpace, { authHandle: TPM_RH.OWNER, nvIndex }, { names });
@@ -179,7 +179,7 @@ describe('rollback of the state', function () {
   it('needs the owner authorization where one is set, or does without a counter where that is allowed', async () => {
     // With a password, because the HMAC of this response has the new value in it.
     const change = (authValue: Buffer, newAuth: Buffer): Promise<unknown> =>
-      hardware.run((turn) =>
+      inTurn(hardware, (turn) =>
         turn.execute(HierarchyChangeAuth, { authHandle: TPM_RH.OWNER, newAuth }, { authorizations: [{ kind: 'password', authValue }] }),
       );
     const secret = Buffer.from('owner');
