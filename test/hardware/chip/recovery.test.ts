@@ -88,34 +88,71 @@ function check(world: World): void {
   if (state.phase === 'closed') assert.ok(!open, 'nothing is open after the end, but a probe that ends');
 }
 
+interface Reached {
+  readonly world: World;
+  /** Where one more event leads; keys of {@link explore}'s result. */
+  readonly next: readonly string[];
+}
+
+const BEGINNING: World = {
+  state: OPENING,
+  open: false,
+  probeOpen: false,
+  restoring: true,
+  awaiting: false,
+  knowsHandles: true,
+  closed: false,
+};
+
+/** All that any sequence of events leads to. */
+function explore(): Map<string, Reached> {
+  const seen = new Map<string, Reached>();
+  const waiting: World[] = [BEGINNING];
+  for (let world = waiting.pop(); world !== undefined; world = waiting.pop()) {
+    const key = JSON.stringify(world);
+    if (seen.has(key)) continue;
+    const after = EVENTS.map((event) => follow(world, event)).filter((next) => next !== undefined);
+    seen.set(key, { world, next: after.map((next) => JSON.stringify(next)) });
+    waiting.push(...after);
+  }
+  return seen;
+}
+
+/** What comes of an event; undefined if it cannot happen. */
+function follow(world: World, event: LinkEvent): World | undefined {
+  const after = happen(world, event);
+  if (after === undefined) return undefined;
+  const { state, actions } = stepLink(after.state, event);
+  return actions.reduce(act, { ...after, state });
+}
+
+/** The keys from which some sequence of events leads to a world that is `good`. */
+function leadingTo(seen: ReadonlyMap<string, Reached>, good: (world: World) => boolean): Set<string> {
+  const leading = new Set([...seen].filter(([, { world }]) => good(world)).map(([key]) => key));
+  for (let before = -1; before !== leading.size;) {
+    before = leading.size;
+    for (const [key, { next }] of seen) if (next.some((one) => leading.has(one))) leading.add(key);
+  }
+  return leading;
+}
+
 describe('the state machine of the connection to the chip', () => {
   it('keeps what it promises in every state that can be reached', () => {
-    const first: World = {
-      state: OPENING,
-      open: false,
-      probeOpen: false,
-      restoring: true,
-      awaiting: false,
-      knowsHandles: true,
-      closed: false,
-    };
-    const seen = new Set<string>();
-    const waiting: World[] = [first];
-    for (let world = waiting.pop(); world !== undefined; world = waiting.pop()) {
-      const key = JSON.stringify(world);
-      if (seen.has(key)) continue;
-      seen.add(key);
-      check(world);
-      for (const event of EVENTS) {
-        const after = happen(world, event);
-        if (after === undefined) continue;
-        const { state, actions } = stepLink(after.state, event);
-        waiting.push(actions.reduce(act, { ...after, state }));
-      }
-    }
-    const phases = new Set([...seen].map((text) => (JSON.parse(text) as World).state.phase));
+    const seen = explore();
+    for (const { world } of seen.values()) check(world);
+    const phases = new Set([...seen.values()].map(({ world }) => world.state.phase));
     assert.deepEqual([...phases].sort(), [...PHASES].sort(), 'all phases can be reached');
     assert.equal(seen.size, 9, 'states of machine and world together');
+  });
+
+  it('is stuck nowhere: a chip can always come to be used again, and at the end nothing is open', () => {
+    const seen = explore();
+    const usable = leadingTo(seen, ({ state }) => state.phase === 'well');
+    const ended = leadingTo(seen, ({ closed, open, probeOpen }) => closed && !open && !probeOpen);
+    for (const [key, { world }] of seen) {
+      assert.equal(usable.has(key), !world.closed, key);
+      assert.ok(ended.has(key), key);
+    }
   });
 
   it('passes over what cannot be there, in every state', () => {
