@@ -34,7 +34,7 @@ export function endpoint<const E extends EndpointSpec>(spec: E): E {
 type Fields<F> = F extends TextFields ? { readonly [N in keyof F]: v.InferOutput<F[N]> } : Readonly<Record<never, never>>;
 
 /** Data that is only looked at. */
-export type Seen<T> = T extends readonly (infer U)[] ? readonly Seen<U>[] : T extends object ? { readonly [N in keyof T]: Seen<T[N]> } : T;
+type Seen<T> = T extends readonly (infer U)[] ? readonly Seen<U>[] : T extends object ? { readonly [N in keyof T]: Seen<T[N]> } : T;
 
 /** Parameters in an endpoint's path, as whoever serves it gets them. */
 export type Params<E extends EndpointSpec> = Fields<E['params']>;

@@ -10,7 +10,7 @@ const path = (maxBytes: number) => v.pipe(v.string(), v.regex(/^\/[^\0\n]+$/), v
 const paths = (maxBytes: number) => v.pipe(v.array(path(maxBytes)), v.maxLength(MAX_LINES));
 
 /** What a guest is served on besides its own UNIX sockets. */
-export const guestListen = v.strictObject({
+const guestListen = v.strictObject({
   /** Data port on 127.0.0.1; the control channel is on the next one. */
   tcp: v.optional(port),
   /** Command port of the simulator's protocol on 127.0.0.1; the platform port is the next one. */

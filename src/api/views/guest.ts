@@ -54,7 +54,7 @@ export const pcrLogView = v.object({
 });
 
 /** What commands cost in the chip. */
-export const commandCounter = v.object({
+const commandCounter = v.object({
   command: text,
   calls: v.number(),
   hardwareCommands: v.number(),

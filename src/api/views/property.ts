@@ -15,7 +15,7 @@ const summary = {
   why: v.nullable(text),
 };
 
-export const statementSummary = v.object({ ...summary, subjects: v.pipe(v.number(), v.description('how many things it is about')) });
+const statementSummary = v.object({ ...summary, subjects: v.pipe(v.number(), v.description('how many things it is about')) });
 
 export const statementsView = v.object({ statements: v.array(statementSummary) });
 

@@ -22,7 +22,7 @@ export interface ApiSubject {
 }
 
 /** A request whose parameters, query and body are what its endpoint takes. */
-export interface ApiRequest<N extends EndpointName> {
+interface ApiRequest<N extends EndpointName> {
   readonly params: Params<Api[N]>;
   readonly query: Query<Api[N]>;
   readonly body: Body<Api[N]>;
