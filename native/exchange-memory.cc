@@ -16,14 +16,14 @@ namespace tpmux {
 namespace {
 
 /** "tpmuxLG" and the version of the layout. */
-constexpr uint64_t kFormat = 0x74706d75784c4701;
+constexpr uint64_t kFormat = 0x74706d75784c4702;
 /** Most bytes that are received at once. */
 constexpr uint32_t kPiece = 1 << 18;
 /** Larger pieces of used memory are given back. */
 constexpr size_t kWipeLimit = 1 << 16;
 constexpr size_t kPage = 4096;
 
-enum Phase : uint32_t { kIdle = 0, kExecuting = 1, kAnswered = 2 };
+enum Phase : uint32_t { kIdle = 0, kExecuting = 1, kEffect = 2, kAnswered = 3 };
 
 uint32_t Uint(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Number>().Uint32Value(); }
 int Fd(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Number>().Int32Value(); }
@@ -36,8 +36,8 @@ Napi::Function ExchangeMemory::Define(Napi::Env env) {
       env, "ExchangeMemory",
       {InstanceMethod<&ExchangeMemory::Error>("error"), InstanceMethod<&ExchangeMemory::Descriptor>("descriptor"),
        InstanceMethod<&ExchangeMemory::Receive>("receive"), InstanceMethod<&ExchangeMemory::Input>("input"), InstanceMethod<&ExchangeMemory::View>("view"),
-       InstanceMethod<&ExchangeMemory::Begin>("begin"), InstanceMethod<&ExchangeMemory::Answer>("answer"), InstanceMethod<&ExchangeMemory::Send>("send"),
-       InstanceMethod<&ExchangeMemory::Done>("done"), InstanceMethod<&ExchangeMemory::SetNote>("setNote"), InstanceMethod<&ExchangeMemory::Close>("close")});
+       InstanceMethod<&ExchangeMemory::Begin>("begin"), InstanceMethod<&ExchangeMemory::Effect>("effect"), InstanceMethod<&ExchangeMemory::Answer>("answer"),
+       InstanceMethod<&ExchangeMemory::Send>("send"), InstanceMethod<&ExchangeMemory::Done>("done"), InstanceMethod<&ExchangeMemory::SetNote>("setNote"), InstanceMethod<&ExchangeMemory::Close>("close")});
 }
 
 ExchangeMemory::ExchangeMemory(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ExchangeMemory>(info) {
@@ -191,11 +191,21 @@ Napi::Value ExchangeMemory::Begin(const Napi::CallbackInfo& info) {
   return Result(info, 0);
 }
 
+/** From now on something of the request can be there, whether it is answered or not. */
+Napi::Value ExchangeMemory::Effect(const Napi::CallbackInfo& info) {
+  if (base_ == nullptr) return Result(info, -EBADF);
+  State state = Now();
+  if (state.phase != kExecuting && state.phase != kEffect) return Result(info, -EINVAL);
+  state.phase = kEffect;
+  Publish(state);
+  return Result(info, 0);
+}
+
 Napi::Value ExchangeMemory::Answer(const Napi::CallbackInfo& info) {
   if (base_ == nullptr) return Result(info, -EBADF);
   State state = Now();
   const auto response = info[0].As<Napi::Uint8Array>();
-  if (state.phase != kExecuting) return Result(info, -EINVAL);
+  if (state.phase != kExecuting && state.phase != kEffect) return Result(info, -EINVAL);
   if (response.ByteLength() > out_size_) return Result(info, -EMSGSIZE);
   memcpy(Out(), response.Data(), response.ByteLength());
   state.phase = kAnswered;

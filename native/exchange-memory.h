@@ -46,6 +46,7 @@ class ExchangeMemory : public Napi::ObjectWrap<ExchangeMemory> {
   Napi::Value Input(const Napi::CallbackInfo& info);
   Napi::Value View(const Napi::CallbackInfo& info);
   Napi::Value Begin(const Napi::CallbackInfo& info);
+  Napi::Value Effect(const Napi::CallbackInfo& info);
   Napi::Value Answer(const Napi::CallbackInfo& info);
   Napi::Value Send(const Napi::CallbackInfo& info);
   Napi::Value Done(const Napi::CallbackInfo& info);

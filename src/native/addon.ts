@@ -34,6 +34,7 @@ export interface NativeExchangeMemory {
   input(): Buffer;
   view(): { phase: number; request: number; token: number; note: number };
   begin(size: number, token: number): number;
+  effect(): number;
   answer(response: Uint8Array): number;
   send(fd: number): number;
   done(note: number): number;

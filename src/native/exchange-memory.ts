@@ -2,10 +2,10 @@
 import { addon, systemError, type NativeExchangeMemory } from './addon.js';
 import { checkFd, type Received } from './descriptors.js';
 
-/** How it stands with the request at the beginning of the input. */
-export type ExchangePhase = 'idle' | 'executing' | 'answered';
+/** How it stands with the request at the beginning of the input; with `effect` something of it may have happened. */
+export type ExchangePhase = 'idle' | 'executing' | 'effect' | 'answered';
 
-const PHASES: readonly ExchangePhase[] = ['idle', 'executing', 'answered'];
+const PHASES: readonly ExchangePhase[] = ['idle', 'executing', 'effect', 'answered'];
 
 /** Most bytes of input that is not answered yet, and of a response. */
 export interface ExchangeSizes {
@@ -87,6 +87,11 @@ export class ExchangeMemory {
   /** The first `size` bytes of the input are a request, and are going to be executed; `token`, of 32 bits, is the owner's. */
   begin(size: number, token: number): void {
     if (!this.closed) this.check(this.native.begin(size, token), 'begin');
+  }
+
+  /** What the request does can outlive the process from now on. Until then whoever takes over knows that it had no effect. */
+  effect(): void {
+    if (!this.closed) this.check(this.native.effect(), 'effect');
   }
 
   /** The response to the request; `EMSGSIZE` if it is longer than was said. */

@@ -25,8 +25,11 @@ export interface Protocol<Request> {
   sizeOf(request: Request): number;
   /** Resolves when the request may be executed. */
   ready?(): Promise<void>;
-  /** @param token what the TPM knows a command by, see {@link GuestTpm.answered} */
-  answer(request: Request, token: number): Promise<Buffer>;
+  /**
+   * @param token what the TPM knows a command by, see {@link GuestTpm.answered}
+   * @param onEffect to be called before anything of the request can outlive the process
+   */
+  answer(request: Request, token: number, onEffect: () => void): Promise<Buffer>;
   /** The answer to a request over which a daemon died; undefined if it can be executed again. */
   interrupted(request: Request, token: number): Buffer | undefined;
   /** What has to be known after the request, apart from the input, to go on: 32 bits. */
@@ -96,7 +99,8 @@ class Server<Request> implements Connection {
     this.ending ??= 'left';
     this.deadline.stop();
     if (this.busy) await Promise.race([this.ended, delay(grace, undefined, { ref: false })]);
-    // The request that still runs is one that was interrupted.
+    // The request that still runs is one that was interrupted, and may have its effect yet.
+    if (this.busy && this.channel.exchange.phase === 'executing') this.channel.exchange.effect();
     this.channel.leave();
   }
 
@@ -157,8 +161,11 @@ class Server<Request> implements Connection {
     if (phase === 'idle') exchange.begin(protocol.sizeOf(request), nextToken());
     const { token } = exchange;
     if (phase !== 'answered') {
-      const again = phase === 'executing' ? protocol.interrupted(request, token) : undefined;
-      exchange.answer(again ?? (await protocol.answer(request, token)));
+      const again = phase === 'idle' ? undefined : protocol.interrupted(request, token);
+      const onEffect = (): void => {
+        exchange.effect();
+      };
+      exchange.answer(again ?? (await protocol.answer(request, token, onEffect)));
     }
     await send(channel, link);
     exchange.done(protocol.noteAfter?.(request) ?? 0);

@@ -16,9 +16,9 @@ export function serveData(channel: Channel, link: GuestLink, onCommand: () => vo
       return { requests: step.frames, partial: state.length > 0, violation: step.violation };
     },
     sizeOf: (frame) => frame.length,
-    answer: (frame, token) => {
+    answer: (frame, token, onEffect) => {
       onCommand();
-      return link.tpm.execute(frame, link.locality, token);
+      return link.tpm.execute(frame, link.locality, token, onEffect);
     },
     interrupted: (_frame, token) => interruptedCommand(link, token),
   });

@@ -17,8 +17,9 @@ export interface GuestTpm {
    * @param command one frame, header included, at most `MAX_COMMAND_SIZE` bytes; the TPM keeps no view of it
    * @param locality 0 to 4
    * @param token what {@link answered} knows the command by; 0, the default, is none
+   * @param onEffect called before anything of the command can outlive this process; a command for which it was not called had no effect
    */
-  execute(command: Buffer, locality: number, token?: number): Promise<Buffer>;
+  execute(command: Buffer, locality: number, token?: number, onEffect?: () => void): Promise<Buffer>;
   /**
    * The response to a command that this process, or one before it that was killed, executed with `token`; undefined if the command had no
    * effect, or many had one since. Power cycles do not matter.

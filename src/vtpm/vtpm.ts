@@ -29,9 +29,6 @@ interface Pending {
 
 /** One guest's TPM: runs its commands one after the other, over the power cycles of the guest. */
 export class VTpm implements GuestTpm {
-  private readonly parts: TpmParts;
-  private readonly account: Account;
-  private readonly observer: VTpmObserver;
   private tpm: Tpm;
   private dispatcher: Dispatcher;
   private readonly queue = new SerialQueue();
@@ -44,13 +41,16 @@ export class VTpm implements GuestTpm {
   private undo: VolatileMoment | 'journal' | undefined;
   /** Aborted when the command that runs is given up; undefined while none runs. */
   private running: AbortController | undefined;
+  /** Is told before anything of the command that runs can outlive this process. */
+  private onEffect: (() => void) | undefined;
   /** What could not be written last. */
   private unwritable: 'store' | 'journal' | undefined;
 
-  private constructor(parts: TpmParts, account: Account, observer: VTpmObserver) {
-    this.parts = parts;
-    this.account = account;
-    this.observer = observer;
+  private constructor(
+    private readonly parts: TpmParts,
+    private readonly account: Account,
+    private readonly observer: VTpmObserver,
+  ) {
     this.keeper = parts.journal && new VolatileKeeper(parts.journal);
     this.tpm = new Tpm(parts, this.pcrLogRing);
     this.stored = new StoredState(parts);
@@ -83,7 +83,7 @@ export class VTpm implements GuestTpm {
     return this.tpm.power.established;
   }
 
-  execute(command: Buffer, locality: number, token = 0): Promise<Buffer> {
+  execute(command: Buffer, locality: number, token = 0, onEffect?: () => void): Promise<Buffer> {
     const pending: Pending = { cancel: undefined };
     const canceled = new Promise<Buffer>((resolve) => {
       pending.cancel = (): void => {
@@ -98,6 +98,7 @@ export class VTpm implements GuestTpm {
       pending.cancel = undefined;
       if (!this.tpm.power.powered) return errorResponse(TPM_RC.FAILURE);
       this.keeper?.executing(token);
+      this.onEffect = onEffect;
       return this.run(command, locality);
     });
     return Promise.race([executed, canceled]);
@@ -313,8 +314,7 @@ export class VTpm implements GuestTpm {
     this.account.signal = running.signal;
     const response = await this.executeOrUndo(command, locality);
     const failed = frameCode(response) !== TPM_RC.SUCCESS;
-    this.running = undefined;
-    this.account.signal = undefined;
+    this.running = this.onEffect = this.account.signal = undefined;
     return running.signal.aborted && failed ? errorResponse(TPM_RC.CANCELED) : response;
   }
 
@@ -326,7 +326,7 @@ export class VTpm implements GuestTpm {
     try {
       if (this.undo !== undefined) await this.goBack();
       const response = await this.dispatcher.execute(command, locality);
-      if (this.keeper?.record(this.tpm, response) === true && this.unwritable === 'journal') this.unwritable = undefined;
+      if (this.keeper?.record(this.tpm, response, this.onEffect) === true && this.unwritable === 'journal') this.unwritable = undefined;
       return response;
     } catch (error) {
       const what = unwritable(error);
@@ -380,6 +380,7 @@ export class VTpm implements GuestTpm {
         this.observer.failed(what, error);
       },
       committing: (response) => {
+        this.onEffect?.();
         this.keeper?.prepareCommit(this.tpm, response);
       },
       committed: () => {

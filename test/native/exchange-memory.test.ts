@@ -37,7 +37,12 @@ describe('the exchange of a connection', () => {
     exchange.begin(3, 7);
     const next = taken();
     assert.deepEqual([next.phase, next.token, next.input().toString()], ['executing', 7, 'abcdefgh']);
+    exchange.effect();
+    assert.deepEqual([taken().phase, taken().token], ['effect', 7]);
     exchange.answer(Buffer.from('ABC'));
+    assert.throws(() => {
+      exchange.effect();
+    }, /EINVAL/);
     assert.equal(exchange.send(mine), 0);
     assert.equal(taken().phase, 'answered');
     assert.equal(taken().send(mine), 0);

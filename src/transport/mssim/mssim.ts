@@ -11,7 +11,7 @@ import { feedMssim, MSSIM, noMssim, NUMBER_SIZE, type MssimRequest } from './str
 
 /** What a request is answered; undefined: nothing at all. */
 type Answer = Buffer | undefined | Promise<Buffer | undefined>;
-type Run = (link: GuestLink, request: MssimRequest, token: number) => Answer;
+type Run = (link: GuestLink, request: MssimRequest, token: number, onEffect: () => void) => Answer;
 type Requests = ReadonlyMap<number, Run>;
 
 /** tpmInRawMode: no resource manager stands before the TPM. */
@@ -29,9 +29,9 @@ function counted(bytes: Buffer): Buffer {
   return Buffer.concat([uint32Bytes(bytes.length), bytes, done]);
 }
 
-async function sendCommand({ tpm }: GuestLink, { head, data }: MssimRequest, token: number): Promise<Buffer> {
+async function sendCommand({ tpm }: GuestLink, { head, data }: MssimRequest, token: number, onEffect: () => void): Promise<Buffer> {
   const locality = head.readUInt8(0);
-  return counted(locality > MAX_LOCALITY ? errorResponse(TPM_RC.LOCALITY) : await tpm.execute(data, locality, token));
+  return counted(locality > MAX_LOCALITY ? errorResponse(TPM_RC.LOCALITY) : await tpm.execute(data, locality, token, onEffect));
 }
 
 function handshake(_link: GuestLink, { head }: MssimRequest): Buffer {
@@ -138,10 +138,10 @@ function serveRequests(channel: Channel, link: GuestLink, requests: Requests): C
       return { ...step, partial: state.length > 0 };
     },
     sizeOf: ({ head, data }) => NUMBER_SIZE + head.length + data.length,
-    answer: async (request, token) => {
+    answer: async (request, token, onEffect) => {
       const run = requests.get(request.number);
       if (run === undefined) return refused;
-      const answer = (await run(link, request, token)) ?? Buffer.alloc(0);
+      const answer = (await run(link, request, token, onEffect)) ?? Buffer.alloc(0);
       link.remember();
       return answer;
     },

@@ -47,11 +47,11 @@ export class VolatileKeeper {
   }
 
   /**
-   * To be called after every operation, with the response if it was a command: whether anything was to be written. Throws
-   * {@link JournalUnwritable}: then it is to be undone.
+   * To be called after every operation, with the response if it was a command: whether anything was to be written. `onWrite` is called
+   * before that. Throws {@link JournalUnwritable}: then it is to be undone.
    */
-  record(tpm: Tpm, response?: Buffer): boolean {
-    const written = this.write(tpm, false, response);
+  record(tpm: Tpm, response?: Buffer, onWrite?: () => void): boolean {
+    const written = this.write(tpm, false, response, onWrite);
     if (this.journal.size > this.limit) this.shorten(tpm);
     return written;
   }
@@ -131,11 +131,12 @@ export class VolatileKeeper {
   }
 
   /** Whether there was something to write. */
-  private write(tpm: Tpm, withCommit: boolean, response: Buffer | undefined): boolean {
+  private write(tpm: Tpm, withCommit: boolean, response: Buffer | undefined, onWrite?: () => void): boolean {
     const changes = this.changes.collect(tpm);
     if (response !== undefined && this.token !== 0 && (withCommit || changes.length > 0))
       changes.push(this.answers.add(this.token, response));
     if (changes.length === 0) return false;
+    onWrite?.();
     this.journal.append(changes, withCommit);
     return true;
   }

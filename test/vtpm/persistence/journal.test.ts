@@ -91,6 +91,27 @@ describe('the journal of a vTPM', () => {
     assert.deepEqual((await resumed(path, records)).tpm.readPcr(SHA256, 10), tpm.readPcr(SHA256, 10));
   });
 
+  it('is told of before anything of a command is in it or on the disk, and only then', async () => {
+    const path = newPath();
+    const { execute, tpm, records } = await open(path);
+    await execute(define(COUNTER, TPM_NT.COUNTER << 4));
+    /** What was there when it was told: size of the journal, commits. */
+    const told = async (command: Buffer): Promise<(readonly [number, number])[]> => {
+      const seen: (readonly [number, number])[] = [];
+      await tpm.execute(command, 0, 7, () => seen.push([statSync(path).size, records.commits]));
+      return seen;
+    };
+    const now = (): readonly [number, number] => [statSync(path).size, records.commits];
+    assert.deepEqual(await told(frame(Commands.GetRandom, { bytesRequested: 8 })), []);
+    for (const command of [extend, increment]) {
+      const before = now();
+      const seen = await told(command);
+      assert.notDeepEqual(now(), before);
+      assert.deepEqual(seen[0], before);
+    }
+    assert.deepEqual(await told(frame(Commands.PCR_Read, { pcrSelectionIn: [] })), []);
+  });
+
   it('stays small whatever the guest does', async function () {
     this.timeout(120_000);
     const path = newPath();
