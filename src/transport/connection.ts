@@ -23,8 +23,8 @@ export interface Protocol<Request> {
   feed(input: Buffer): Step<Request>;
   /** Bytes of the stream up to the end of the request, from the end of the one before. */
   sizeOf(request: Request): number;
-  /** Resolves when the request may be executed. */
-  ready?(): Promise<void>;
+  /** Resolves when the request may be executed, or the connection is left. */
+  ready?(request: Request): Promise<void>;
   /**
    * @param token what the TPM knows a command by, see {@link GuestTpm.answered}
    * @param onEffect to be called before anything of the request can outlive the process
@@ -43,14 +43,19 @@ export interface Protocol<Request> {
 export interface Connection {
   readonly open: boolean;
   readonly ended: Promise<Ending>;
+  /** Resolves when what has come so far is answered, at the latest after `grace` milliseconds. */
+  idle(grace: number): Promise<void>;
   /** Lets the request that runs end, sends its response and closes; at the latest after `grace` milliseconds. */
   finish(grace: number): Promise<void>;
   /** As {@link finish}, but the peer does not notice: somebody else has the descriptor and the exchange. */
   leave(grace: number): Promise<void>;
 }
 
+/** What a connection is served by. */
+export type ConnectionRules = Pick<GuestLink, 'limits' | 'onRejection' | 'onDefect'>;
+
 /** Serves `protocol` on `channel`, from where its exchange stands. */
-export function serve<Request>(channel: Channel, link: GuestLink, protocol: Protocol<Request>): Connection {
+export function serve<Request>(channel: Channel, link: ConnectionRules, protocol: Protocol<Request>): Connection {
   return new Server(channel, link, protocol);
 }
 
@@ -67,11 +72,13 @@ class Server<Request> implements Connection {
   private ending: Ending | undefined;
   /** A request is being answered. */
   private busy = false;
+  /** The last piece of input is being taken. */
+  private taking: Promise<boolean> = Promise.resolve(true);
   private readonly deadline: Deadline;
 
   constructor(
     private readonly channel: Channel,
-    private readonly link: GuestLink,
+    private readonly link: ConnectionRules,
     private readonly protocol: Protocol<Request>,
   ) {
     this.deadline = new Deadline(link.limits.partialFrameTimeout, () => {
@@ -83,6 +90,11 @@ class Server<Request> implements Connection {
 
   get open(): boolean {
     return !this.channel.closed;
+  }
+
+  async idle(grace: number): Promise<void> {
+    const taken = this.taking.catch(() => undefined);
+    await Promise.race([taken, delay(grace, undefined, { ref: false })]);
   }
 
   async finish(grace: number): Promise<void> {
@@ -127,7 +139,9 @@ class Server<Request> implements Connection {
   /** Until the stream ends, for whatever reason. */
   private async readAndAnswer(): Promise<void> {
     for (let input: Buffer | undefined = this.channel.exchange.input(); input !== undefined; input = await this.receive()) {
-      if (input.length > 0 && !(await this.take(input))) return;
+      if (input.length === 0) continue;
+      this.taking = this.take(input);
+      if (!(await this.taking)) return;
     }
   }
 
@@ -137,7 +151,7 @@ class Server<Request> implements Connection {
     // A response is sent before the clock of the next command starts.
     if (requests.length > 0) this.deadline.stop();
     for (const request of requests) {
-      await this.protocol.ready?.();
+      await this.protocol.ready?.(request);
       if (this.isEnding() || this.channel.closed) break;
       this.busy = true;
       await this.answer(request);
@@ -202,7 +216,7 @@ class Deadline {
 }
 
 /** Resolves when the kernel has taken the response, or the peer is gone. */
-async function send(channel: Channel, link: GuestLink): Promise<void> {
+async function send(channel: Channel, link: ConnectionRules): Promise<void> {
   const giveUp = setTimeout(() => {
     link.onRejection('unread_response');
     channel.close();

@@ -21,7 +21,7 @@ type Serve = (channel: Channel) => Connection;
 
 /** All connections of one guest. */
 export class GuestConnections {
-  private readonly connections = new Set<Connection>();
+  private readonly connections = new Map<Connection, ConnectionKind>();
 
   constructor(
     private readonly link: GuestLink,
@@ -61,12 +61,20 @@ export class GuestConnections {
 
   /** Lets running commands end, at most `grace` milliseconds, and closes. */
   async finish(grace: number): Promise<void> {
-    await Promise.all([...this.connections].map((connection) => connection.finish(grace)));
+    await Promise.all([...this.connections.keys()].map((connection) => connection.finish(grace)));
   }
 
-  /** As {@link finish}, but the peers do not notice. */
+  /** As {@link finish}, but the peers do not notice. As long as a command runs it can be canceled. */
   async leave(grace: number): Promise<void> {
-    await Promise.all([...this.connections].map((connection) => connection.leave(grace)));
+    await this.leaveEach(grace, (kind) => !isControl(kind));
+    await this.leaveEach(grace, isControl);
+    // What a machine handed over in the meantime.
+    await this.leaveEach(grace, () => true);
+  }
+
+  private async leaveEach(grace: number, chosen: (kind: ConnectionKind) => boolean): Promise<void> {
+    const connections = [...this.connections].flatMap(([connection, kind]) => (chosen(kind) ? [connection] : []));
+    await Promise.all(connections.map((connection) => connection.leave(grace)));
   }
 
   private plain(kind: Exclude<ConnectionKind, ControlKind>): Serve {
@@ -105,7 +113,7 @@ export class GuestConnections {
     if (channel === undefined) return undefined;
     const { fd: memory } = channel.exchange;
     if (memory !== undefined) this.descriptors.put(name, [channel.fd, memory]);
-    return this.register(name, serve(channel));
+    return this.register(name, kind, serve(channel));
   }
 
   private resume(kept: KeptConnection, serve: Serve, onDropped: (name: string, reason: string) => void): Connection | undefined {
@@ -120,7 +128,7 @@ export class GuestConnections {
       onDropped(kept.name, 'it is not connected');
       return undefined;
     }
-    return this.register(kept.name, serve(channel));
+    return this.register(kept.name, kept.kind, serve(channel));
   }
 
   private channel(fd: number, exchange: ExchangeMemory): Channel | undefined {
@@ -131,8 +139,8 @@ export class GuestConnections {
     }
   }
 
-  private register(name: string, connection: Connection): Connection {
-    this.connections.add(connection);
+  private register(name: string, kind: ConnectionKind, connection: Connection): Connection {
+    this.connections.set(connection, kind);
     void connection.ended.then((ending) => {
       this.connections.delete(connection);
       if (ending !== 'left') this.descriptors.remove(name);

@@ -1,7 +1,8 @@
 // A client of a guest's sockets, for tests.
 import assert from 'node:assert/strict';
-import { connect, type NetConnectOpts, type Socket } from 'node:net';
-import { sendWithFds } from '../../src/native/index.js';
+import { connect, type NetConnectOpts, Socket } from 'node:net';
+import { closeFd, sendWithFds, socketPair } from '../../src/native/index.js';
+import type { Execute } from '../support/frames.js';
 
 /** A client that knows how many bytes it waits for. */
 export class Peer {
@@ -62,4 +63,29 @@ export class Peer {
       });
     }
   }
+}
+
+/** Commands on a connection. */
+export function executeOver(peer: Peer): Execute {
+  return async (bytes) => {
+    peer.socket.write(bytes);
+    const header = await peer.take(10);
+    return Buffer.concat([header, await peer.take(header.readUInt32BE(2) - 10)]);
+  };
+}
+
+/** A machine: a control connection that handed a data connection over. */
+export interface PeerMachine {
+  readonly channel: Peer;
+  readonly data: Peer;
+}
+
+/** Does what QEMU does first. */
+export async function attachMachine(control: string): Promise<PeerMachine> {
+  const channel = await Peer.to({ path: control });
+  const [mine, theirs] = socketPair();
+  channel.sendWithFds('00000010', [theirs]);
+  closeFd(theirs);
+  assert.equal((await channel.take(4)).toString('hex'), '00000000');
+  return { channel, data: new Peer(new Socket({ fd: mine, readable: true, writable: true })) };
 }

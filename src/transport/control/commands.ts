@@ -192,8 +192,8 @@ export const CONTROL_COMMANDS: readonly ControlCommand[] = [
     capability: 5,
     body: 0,
     repeatable: always,
-    run: ({ link }) => {
-      link.tpm.cancel();
+    run: async (session) => {
+      await session.cancel();
       return controlResult(success);
     },
   },

@@ -1,4 +1,5 @@
 // One control connection: the descriptors that came on it, the machine behind it, the state blob that it reads.
+import { setImmediate as turn } from 'node:timers/promises';
 import { closeFd } from '../../native/index.js';
 import type { StatePart } from '../../vtpm/guest-tpm.js';
 import type { Connection, Ending } from '../connection.js';
@@ -10,6 +11,8 @@ export type Attachment = 'attached' | 'no descriptor' | 'attached before';
 /** Has TPM commands on a descriptor served, which it takes over, and tells of each; undefined if it is no socket, or there are too many. */
 export type ServeData = (fd: number, onCommand: () => void) => Connection | undefined;
 
+/** How long the result of CANCEL_TPM_CMD waits for the answer of the command: the machine stands still meanwhile. */
+const CANCEL_GRACE_MS = 500;
 const MACHINE = 0x100;
 const SHUT_DOWN = 0x200;
 
@@ -87,6 +90,17 @@ export class ControlSession {
     if (!this.shutDown) return;
     this.shutDown = false;
     this.onNote(this.note);
+  }
+
+  /**
+   * CANCEL_TPM_CMD. The command is answered before this is, if that can be done in time: a machine (tpm-crb in QEMU) takes what comes
+   * later for the answer to its next command.
+   */
+  async cancel(): Promise<void> {
+    // The command was sent before, and can be waiting in the same turn of the event loop.
+    await turn();
+    this.link.tpm.cancel();
+    await this.data?.idle(CANCEL_GRACE_MS);
   }
 
   /** SHUTDOWN: the machine's use of the TPM ends. The next one finds the TPM as after power-on. */

@@ -4,8 +4,6 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { closeFd, socketPair } from '../../../src/native/index.js';
-import { Socket } from 'node:net';
 import * as Commands from '../../../src/tpm/commands/index.js';
 import { TPM_ALG, TPM_NT, TPM_RH, TPM_SE, TPM_SU, TPMA_NV } from '../../../src/tpm/constants/index.js';
 import { TPM_RC } from '../../../src/tpm/response-code.js';
@@ -13,21 +11,12 @@ import { codeOf, type Execute, frame, none, run } from '../../support/frames.js'
 import { KeptDaemon } from '../../support/kept-daemon.js';
 import { eccTemplate } from '../../support/templates.js';
 import { tpmux } from '../command-line.js';
-import { Peer } from '../../transport/peer.js';
+import { executeOver as over, Peer } from '../../transport/peer.js';
 
 const exec = promisify(execFile);
 const NULL_SYMMETRIC = { algorithm: TPM_ALG.NULL, keyBits: null, mode: null } as const;
 const COUNTER = TPMA_NV.OWNERREAD | TPMA_NV.OWNERWRITE | (TPM_NT.COUNTER << 4);
 const getRandom = frame(Commands.GetRandom, { bytesRequested: 8 });
-
-/** Commands on a connection. */
-function over(peer: Peer): Execute {
-  return async (bytes) => {
-    peer.socket.write(bytes);
-    const header = await peer.take(10);
-    return Buffer.concat([header, await peer.take(header.readUInt32BE(2) - 10)]);
-  };
-}
 
 const extend = (execute: Execute, byte: number): Promise<unknown> =>
   run(execute, Commands.PCR_Extend, { pcrHandle: 16, digests: [{ hashAlg: TPM_ALG.SHA256, digest: Buffer.alloc(32, byte) }] });
@@ -71,12 +60,6 @@ describe('tpmux keep', function () {
     await run(execute, Commands.Startup, { startupType: TPM_SU.CLEAR });
     return execute;
   };
-  const view = async (name: string): Promise<Record<string, unknown>> => {
-    const { out, err } = await tpmux(['guest', 'show', name, '--json', '--run-dir', daemon.runDir]);
-    assert.equal(err, '');
-    return JSON.parse(out) as Record<string, unknown>;
-  };
-
   for (const [how, interrupt] of [
     [
       'killed',
@@ -192,81 +175,6 @@ describe('tpmux keep', function () {
       assert.equal(codeOf(await answer), TPM_RC.SUCCESS);
     });
     assert.equal(codeOf(await execute(getRandom)), TPM_RC.SUCCESS);
-  });
-
-  /** A machine: a control connection that handed a data connection over. */
-  const machine = async (name: string): Promise<{ channel: Peer; execute: Execute }> => {
-    const channel = await control(name);
-    const [mine, theirs] = socketPair();
-    channel.sendWithFds('00000010', [theirs]);
-    closeFd(theirs);
-    assert.equal((await channel.take(4)).toString('hex'), '00000000');
-    const peer = new Peer(new Socket({ fd: mine, readable: true, writable: true }));
-    peers.push(peer);
-    return { channel, execute: over(peer) };
-  };
-
-  /** Resolves when the TPM is as after the end of the machine that had it: only then another control connection is served. */
-  const afterMachine = async (name: string): Promise<void> => {
-    const next = await control(name);
-    assert.equal(await next.ask('0000000f', 8), '0000000000000000');
-    next.socket.destroy();
-  };
-
-  it('keeps a machine its TPM: data connection, lock, locality and buffer size', async () => {
-    const name = await guest();
-    const { channel, execute } = await machine(name);
-    assert.equal(await channel.ask('0000000e', 4), '00000000');
-    assert.equal(await channel.ask('0000001100000b00', 16), `0000000000000b0000000af800001000`);
-    assert.equal(await channel.ask('0000000200000000', 4), '00000000');
-    await run(execute, Commands.Startup, { startupType: TPM_SU.CLEAR });
-    assert.equal(await channel.ask('0000000502', 4), '00000000');
-    // Which locality 2 may, and 0 may not.
-    await run(execute, Commands.PCR_Reset, { pcrHandle: 21 });
-    for (const how of ['kill', 'replace', 'kill'] as const) {
-      await daemon.over(() => {
-        daemon[how]();
-      });
-      await run(execute, Commands.PCR_Reset, { pcrHandle: 21 });
-      // Padding of SET_LOCALITY comes with what follows.
-      assert.equal(await channel.ask('0000000000001100000000'.slice(0, 6) + '0000001100000000', 16), '0000000000000b0000000af800001000');
-      const other = await control(name);
-      other.socket.write(Buffer.from('0000000f', 'hex'));
-      assert.equal(await channel.ask('0000000502', 4), '00000000');
-      assert.equal(other.received.length, 0, 'another control connection waits');
-      other.socket.destroy();
-    }
-    await extend(execute, 5);
-    channel.socket.destroy();
-    await afterMachine(name);
-    const next = await started(name);
-    assert.equal(await pcr16(next), '00'.repeat(32));
-  });
-
-  it('power-cycles the TPM of a machine that ended while no daemon was there', async () => {
-    const name = await guest();
-    const { channel, execute } = await machine(name);
-    await run(execute, Commands.Startup, { startupType: TPM_SU.CLEAR });
-    await extend(execute, 5);
-    await daemon.over(async () => {
-      await daemon.killed();
-      for (const each of peers.splice(0)) each.socket.destroy();
-      assert.ok(channel.socket.destroyed);
-    });
-    await afterMachine(name);
-    assert.equal(await pcr16(await started(name)), '00'.repeat(32));
-  });
-
-  it('keeps a TPM off that the machine has turned off', async () => {
-    const name = await guest();
-    const { channel } = await machine(name);
-    assert.equal(await channel.ask('0000000e', 4), '00000000');
-    await daemon.over(() => {
-      daemon.kill();
-    });
-    assert.equal((await view(name))['powered'], false);
-    assert.equal(await channel.ask('0000000200000000', 4), '00000000');
-    assert.equal((await view(name))['powered'], true);
   });
 
   it('ends the connections of a guest that is stopped, kept or not', async () => {

@@ -109,6 +109,30 @@ describe('a control connection', () => {
     }
   });
 
+  it('says that a command is canceled when the command is answered, or does not end', async () => {
+    const tpm = new EchoTpm();
+    await open(tpm);
+    const ctrl = await control();
+    const machine = await attach(ctrl);
+    const release = tpm.hold();
+    machine.socket.write(commandOf(Buffer.from('slow')));
+    // In the same turn of the event loop.
+    ctrl.socket.write(Buffer.from('00000009', 'hex'));
+    await waitFor(() => tpm.log.includes('cancel'));
+    assert.equal(tpm.begun, 1, 'the command came before');
+    await settled();
+    assert.equal(ctrl.received.length, 0);
+    release();
+    assert.equal((await ctrl.take(4)).toString('hex'), '00000000');
+    assert.deepEqual(await machine.take(14), commandOf(Buffer.from('slow')));
+    const releaseLater = tpm.hold();
+    machine.socket.write(commandOf(Buffer.from('stuck')));
+    assert.equal(await ctrl.ask('00000009', 4), '00000000');
+    assert.equal(machine.received.length, 0);
+    releaseLater();
+    assert.deepEqual(await machine.take(15), commandOf(Buffer.from('stuck')));
+  });
+
   it('keeps the others waiting while a machine has the TPM', async () => {
     const tpm = new EchoTpm();
     await open(tpm);
