@@ -363,6 +363,7 @@ export class Guest {
       });
     }
     await opened.close();
+    if (goesOn) descriptors.of(this.current.id).release();
     log.info(goesOn ? 'guest suspended' : 'guest stopped', { guest: this.current.name });
   }
 }

@@ -6,10 +6,14 @@ export class Channel {
   private readonly watch: DescriptorWatch;
   private ended = false;
 
-  /** Takes `fd` and `exchange` over. Throws, with both closed, if `fd` is no connected stream socket. */
+  /**
+   * Takes `fd` and `exchange` over. Throws, with both closed, if `fd` is no connected stream socket.
+   * @param borrowed somebody else decides when the connection ends for its peer: {@link close} is {@link leave}
+   */
   constructor(
     fd: number,
     readonly exchange: ExchangeMemory,
+    private readonly borrowed = false,
   ) {
     try {
       const socket = describeSocket(fd);
@@ -68,7 +72,7 @@ export class Channel {
   /** Ends the connection for its peer. What {@link flush} sent still arrives. Closing twice is one close. */
   close(): void {
     if (this.ended) return;
-    shutdownSocket(this.watch.fd);
+    if (!this.borrowed) shutdownSocket(this.watch.fd);
     this.leave();
   }
 

@@ -96,7 +96,7 @@ export class GuestEndpoint {
       descriptors.remove(name);
       onDropped(name, reason);
     };
-    const kept = sortKept(descriptors.take(), dropped);
+    const kept = sortKept(await descriptors.take(), dropped);
     const endpoint = new GuestEndpoint(options, kept, descriptors);
     try {
       await mkdir(options.directory, { recursive: true, mode: 0o700 });

@@ -36,7 +36,8 @@ export interface GuestLink {
   /** For log lines. */
   readonly name: string;
   readonly tpm: GuestTpm;
-  readonly description: TpmDescription;
+  /** Undefined while no daemon is there. */
+  readonly description: TpmDescription | undefined;
   readonly limits: TransportLimits;
   /** Set by SET_LOCALITY; the locality of the commands that follow. */
   locality: number;

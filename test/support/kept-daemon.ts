@@ -1,7 +1,7 @@
 // A daemon under `tpmux keep`, on a swtpm of its own as the chip, that can be killed and replaced.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serving, startTpmux, tpmux, type Running } from '../cli/command-line.js';
@@ -10,6 +10,9 @@ import { compiledTpmux } from '../cli/compiled.js';
 import { commandCode, startRelay, type Relay } from './relay.js';
 import { startSwtpm, type Swtpm } from './swtpm.js';
 import { waitFor } from './wait-for.js';
+
+/** While there is a file of this name, no daemon starts. */
+const AWAY = 'away';
 
 /** Its keeper, chip and directories. */
 export class KeptDaemon {
@@ -30,7 +33,18 @@ export class KeptDaemon {
     const relay = await startRelay(chip, {
       delay: (command) => (holds.create && commandCode(command) === TPM_CC.Create ? Infinity : 0),
     });
-    const serve = [...compiledTpmux(), 'serve', '--tcti', relay.tcti, '--state-dir', join(root, 'state'), '--run-dir', join(root, 'run')];
+    const gate = ['sh', '-c', 'test -e "$0" && exit 1; exec "$@"', join(root, AWAY)];
+    const serve = [
+      ...gate,
+      ...compiledTpmux(),
+      'serve',
+      '--tcti',
+      relay.tcti,
+      '--state-dir',
+      join(root, 'state'),
+      '--run-dir',
+      join(root, 'run'),
+    ];
     const daemon = new KeptDaemon(root, chip, relay, holds, startTpmux(['keep', '--', ...serve]));
     await serving(daemon.keeper);
     return daemon;
@@ -83,6 +97,21 @@ export class KeptDaemon {
     const { pid } = this;
     this.kill();
     await this.until(() => this.pid !== pid);
+  }
+
+  /** Kills the daemon, and resolves when it is gone; no other starts. */
+  async away(): Promise<void> {
+    await writeFile(join(this.root, AWAY), '');
+    const ends = (): number => this.log.split('the daemon ended').length;
+    const before = ends();
+    this.kill();
+    await this.until(() => ends() > before);
+  }
+
+  /** Ends {@link away}, if that was, and resolves when the next daemon serves. */
+  async back(): Promise<void> {
+    if (!existsSync(join(this.root, AWAY))) return;
+    await this.over(() => rm(join(this.root, AWAY)));
   }
 
   /** Has the daemon replaced in order. */

@@ -18,6 +18,8 @@ export class EchoTpm implements GuestTpm {
   established = false;
   /** What happened, in order. */
   readonly log: string[] = [];
+  /** What commands were answered that another process executed, by their tokens. */
+  readonly answers = new Map<number, Buffer>();
   /** How many commands have been given to it. */
   begun = 0;
   private open: Promise<void> = Promise.resolve();
@@ -44,8 +46,8 @@ export class EchoTpm implements GuestTpm {
     return result;
   }
 
-  answered(): undefined {
-    return undefined;
+  answered(token: number): Buffer | undefined {
+    return this.answers.get(token);
   }
 
   powerOn(): Promise<void> {

@@ -4,6 +4,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bindDatagram, closeFd, DescriptorWatch, recvWithFds, sdNotify } from '../../native/index.js';
+import { CLAIM_FIELD, RELEASE_FIELD } from '../../transport/kept/descriptor-store.js';
+import { splitName, StandIns } from './stand-ins.js';
 
 /** What a keeper is given. */
 export interface KeeperOptions {
@@ -21,12 +23,14 @@ const FIRST_DELAY_MS = 100;
 /** A daemon that served this long is started again at once: a guest's driver waits for no more than two seconds. */
 const STEADY_MS = 1000;
 const MAX_DELAY_MS = 10_000;
+/** How often it is looked whether a machine wants its TPM. */
+const LOOK_MS = 100;
 /** A daemon that does not end then is killed. */
 const END_TIMEOUT_MS = 90_000;
 /** The number of a process is known only in it. */
 const SHELL = ['-c', 'LISTEN_PID=$$; export LISTEN_PID; exec "$@"', 'tpmux'];
 
-/** Runs a daemon, starts it again when it dies, and keeps its descriptors meanwhile. */
+/** Runs a daemon, starts it again when it dies, and keeps its descriptors and answers the machines of its guests meanwhile. */
 export class Keeper {
   /** By name, in the order in which they came. */
   private readonly kept = new Map<string, number[]>();
@@ -37,8 +41,11 @@ export class Keeper {
   /** When the daemon that runs said that it serves; whether one ever did. */
   private readySince: number | undefined;
   private everReady = false;
+  private readonly standIns: StandIns;
 
-  constructor(private readonly options: KeeperOptions) {}
+  constructor(private readonly options: KeeperOptions) {
+    this.standIns = new StandIns(options.log);
+  }
 
   /** Replaces the daemon with what is on the disk now. */
   restart(): void {
@@ -67,6 +74,8 @@ export class Keeper {
     } finally {
       watch.close();
       await listening;
+      this.standIns.leaveAll();
+      await this.standIns.left();
       for (const name of [...this.kept.keys()]) this.forget(name);
       await rm(directory, { recursive: true, force: true });
     }
@@ -80,6 +89,8 @@ export class Keeper {
       this.drain(watch);
       if (this.wanted === 'stop') return code ?? 1;
       if (this.wanted === 'run' && (code === 0 || !this.everReady)) return code ?? 1;
+      await this.standIns.left();
+      this.standIns.begin(this.kept);
       delay = this.delayAfter(delay);
       this.readySince = undefined;
       if (this.wanted === 'restart' && code === 0) {
@@ -88,9 +99,9 @@ export class Keeper {
       }
       this.wanted = 'run';
       this.options.log(
-        `the daemon ended (${code === null ? 'killed' : `exit code ${code.toString()}`}); next start in ${delay.toString()} ms`,
+        `the daemon ended (${code === null ? 'killed' : `exit code ${code.toString()}`}); next start in ${delay.toString()} ms at most`,
       );
-      await this.pause(delay);
+      await this.pauseUnlessWanted(delay);
       if (this.stopping()) return 0;
       this.wanted = 'run';
     }
@@ -138,6 +149,15 @@ export class Keeper {
     this.kill = setTimeout(() => child.kill('SIGKILL'), END_TIMEOUT_MS);
   }
 
+  /** Ends early when a machine wants what only a daemon can do. */
+  private async pauseUnlessWanted(milliseconds: number): Promise<void> {
+    const end = performance.now() + milliseconds;
+    for (let left = milliseconds; left > 0 && this.wanted === 'run'; left = end - performance.now()) {
+      await this.pause(Math.min(left, LOOK_MS));
+      if (this.standIns.takeWanted()) return;
+    }
+  }
+
   private async pause(milliseconds: number): Promise<void> {
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, milliseconds);
@@ -169,9 +189,23 @@ export class Keeper {
     const fields = new Map(message.split('\n').map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]));
     const name = fields.get('FDNAME') ?? 'stored';
     if (fields.get('READY') === '1') this.noteReady();
+    if (fields.get('BARRIER') === '1') {
+      void this.passBarrier(fds);
+      return;
+    }
+    const claimed = fields.get(CLAIM_FIELD);
+    if (claimed !== undefined) this.standIns.leave(claimed);
+    const released = fields.get(RELEASE_FIELD);
+    if (released !== undefined && this.wanted !== 'stop') this.standIns.begin(this.kept, released);
     if (fields.get('FDSTOREREMOVE') === '1') this.forget(name);
     if (fields.get('FDSTORE') === '1') this.keep(name, fds);
     else fds.forEach(closeFd);
+  }
+
+  /** Tells who waits at the other end that all that was said before is done. */
+  private async passBarrier(fds: readonly number[]): Promise<void> {
+    await this.standIns.left();
+    fds.forEach(closeFd);
   }
 
   private noteReady(): void {
@@ -194,6 +228,7 @@ export class Keeper {
   }
 
   private forget(name: string): void {
+    this.standIns.leave(splitName(name)[0]);
     this.kept.get(name)?.forEach(closeFd);
     this.kept.delete(name);
   }

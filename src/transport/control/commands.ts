@@ -3,7 +3,7 @@ import { uint32Bytes } from '../../tpm/wire.js';
 import { StateRefused, type StatePart } from '../../vtpm/guest-tpm.js';
 import type { ControlSession } from './session.js';
 import type { BodySize } from './stream.js';
-import { BUFFER_SIZE, type GuestLink } from '../guest-link.js';
+import { BUFFER_SIZE, type GuestLink, type TpmDescription } from '../guest-link.js';
 
 /** Results: TPM 1.2 style codes. `retry` says that there is no such state. */
 export const CONTROL_RESULT = {
@@ -24,6 +24,8 @@ export interface ControlCommand extends BodySize {
   readonly capability?: number;
   /** Whether to execute it a second time, after a daemon died over it, is the same as to execute it once. */
   readonly repeatable?: (body: Buffer) => boolean;
+  /** Whether it is answered without the TPM, from what is remembered of the guest. */
+  readonly withoutTpm?: (body: Buffer) => boolean;
   /** The complete response. */
   readonly run: (session: ControlSession, body: Buffer) => Buffer | Promise<Buffer>;
 }
@@ -125,9 +127,13 @@ function setLocality({ link }: ControlSession, body: Buffer): Buffer {
   return controlResult(success);
 }
 
+function asksBufferSize(body: Buffer): boolean {
+  return body.readUInt32BE(0) === 0;
+}
+
 function setBufferSize({ link }: ControlSession, body: Buffer): Buffer {
-  const wanted = body.readUInt32BE(0);
-  if (wanted !== 0) {
+  if (!asksBufferSize(body)) {
+    const wanted = body.readUInt32BE(0);
     if (link.tpm.powered) return controlResult(badOrdinal);
     link.tpm.bufferSize = Math.min(Math.max(wanted, BUFFER_SIZE.min), BUFFER_SIZE.max);
   }
@@ -137,8 +143,7 @@ function setBufferSize({ link }: ControlSession, body: Buffer): Buffer {
 const INFO_SPECIFICATION = 1n;
 const INFO_ATTRIBUTES = 2n;
 
-function describe(link: GuestLink, flags: bigint): string {
-  const { revision, manufacturer, firmwareVersion, model } = link.description;
+function describe({ revision, manufacturer, firmwareVersion, model }: TpmDescription, flags: bigint): string {
   const id = `id:${Buffer.from(manufacturer.padEnd(4, '\0').slice(0, 4), 'latin1').toString('hex').toUpperCase()}`;
   const version = `id:${firmwareVersion.toString(16).toUpperCase().padStart(8, '0')}`;
   return JSON.stringify({
@@ -147,13 +152,17 @@ function describe(link: GuestLink, flags: bigint): string {
   });
 }
 
-function getInfo({ link }: ControlSession, body: Buffer): Buffer {
-  const text = Buffer.from(`${describe(link, body.readBigUInt64BE(0))}\0`, 'utf8');
+function getInfo({ link: { description } }: ControlSession, body: Buffer): Buffer {
+  if (description === undefined) return controlResult(fail);
+  const text = Buffer.from(`${describe(description, body.readBigUInt64BE(0))}\0`, 'utf8');
   const part = text.subarray(body.readUInt32BE(8));
   return controlResult(success, uint32Bytes(text.length), uint32Bytes(part.length), part);
 }
 
 const always = (): boolean => true;
+
+/** Number of the request that cancels a TPM command. */
+export const CANCEL_TPM_CMD = 0x09;
 
 function getCapability(): Buffer {
   const response = Buffer.alloc(8);
@@ -163,20 +172,21 @@ function getCapability(): Buffer {
 
 /** The requests that are served. */
 export const CONTROL_COMMANDS: readonly ControlCommand[] = [
-  { number: 0x01, name: 'GET_CAPABILITY', body: 0, repeatable: always, run: getCapability },
+  { number: 0x01, name: 'GET_CAPABILITY', body: 0, repeatable: always, withoutTpm: always, run: getCapability },
   { number: 0x02, name: 'INIT', capability: 0, body: 4, repeatable: (body) => !deletesVolatile(body), run: init },
   // It ends one machine's use of the TPM. swtpm itself ends; ours is there for the next one.
-  { number: 0x03, name: 'SHUTDOWN', capability: 1, body: 0, repeatable: always, run: shutdown },
+  { number: 0x03, name: 'SHUTDOWN', capability: 1, body: 0, repeatable: always, withoutTpm: always, run: shutdown },
   {
     number: 0x04,
     name: 'GET_TPMESTABLISHED',
     capability: 2,
     body: 0,
     repeatable: always,
+    withoutTpm: always,
     run: ({ link: { tpm } }) =>
       tpm.powered ? controlResult(success, Buffer.from([tpm.established ? 1 : 0, 0, 0, 0])) : controlResult(badOrdinal),
   },
-  { number: 0x05, name: 'SET_LOCALITY', capability: 3, body: 1, padding: 3, repeatable: always, run: setLocality },
+  { number: 0x05, name: 'SET_LOCALITY', capability: 3, body: 1, padding: 3, repeatable: always, withoutTpm: always, run: setLocality },
   { number: 0x06, name: 'HASH_START', capability: 4, body: 0, run: powered(({ tpm }) => tpm.hashStart()) },
   {
     number: 0x07,
@@ -187,11 +197,12 @@ export const CONTROL_COMMANDS: readonly ControlCommand[] = [
   },
   { number: 0x08, name: 'HASH_END', body: 0, run: powered(({ tpm }) => tpm.hashEnd()) },
   {
-    number: 0x09,
+    number: CANCEL_TPM_CMD,
     name: 'CANCEL_TPM_CMD',
     capability: 5,
     body: 0,
     repeatable: always,
+    withoutTpm: always,
     run: async (session) => {
       await session.cancel();
       return controlResult(success);
@@ -211,7 +222,15 @@ export const CONTROL_COMMANDS: readonly ControlCommand[] = [
   { number: 0x0d, name: 'SET_STATEBLOB', capability: 9, body: 12, maxPayload: MAX_STATE_BLOB, run: setStateBlob },
   { number: 0x0e, name: 'STOP', capability: 10, body: 0, repeatable: always, run: stop },
   // Flags: neither a file key nor a migration key of the kind that swtpm takes is in use.
-  { number: 0x0f, name: 'GET_CONFIG', capability: 11, body: 0, repeatable: always, run: () => controlResult(success, uint32Bytes(0)) },
+  {
+    number: 0x0f,
+    name: 'GET_CONFIG',
+    capability: 11,
+    body: 0,
+    repeatable: always,
+    withoutTpm: always,
+    run: () => controlResult(success, uint32Bytes(0)),
+  },
   {
     number: 0x10,
     name: 'SET_DATAFD',
@@ -219,10 +238,18 @@ export const CONTROL_COMMANDS: readonly ControlCommand[] = [
     body: 0,
     run: (session) => controlResult(ATTACHMENT_RESULT[session.attach()]),
   },
-  { number: 0x11, name: 'SET_BUFFERSIZE', capability: 13, body: 4, repeatable: always, run: setBufferSize },
+  { number: 0x11, name: 'SET_BUFFERSIZE', capability: 13, body: 4, repeatable: always, withoutTpm: asksBufferSize, run: setBufferSize },
   { number: 0x12, name: 'GET_INFO', capability: 14, body: 16, repeatable: always, run: getInfo },
   // The state is the daemon's alone at all times: there is nothing to lock. Body: how often to try.
-  { number: 0x13, name: 'LOCK_STORAGE', capability: 16, body: 4, repeatable: always, run: () => controlResult(success) },
+  {
+    number: 0x13,
+    name: 'LOCK_STORAGE',
+    capability: 16,
+    body: 4,
+    repeatable: always,
+    withoutTpm: always,
+    run: () => controlResult(success),
+  },
 ];
 
 const byNumber = new Map(CONTROL_COMMANDS.map((command) => [command.number, command]));

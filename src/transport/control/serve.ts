@@ -1,6 +1,6 @@
 // swtpm control channel: one connection.
 import type { Channel } from '../channel.js';
-import { serve, type Connection } from '../connection.js';
+import { serve, type Connection, type Protocol } from '../connection.js';
 import { CONTROL_RESULT, controlCommand, controlResult } from './commands.js';
 import type { ControlSession } from './session.js';
 import { feedControl, noControl, owesRest, type ControlRequest } from './stream.js';
@@ -9,13 +9,18 @@ const PADDING_MASK = 0xff;
 
 /** Serves control requests. Descriptors may come on it with `withDescriptors`. */
 export function serveControl(channel: Channel, session: ControlSession, withDescriptors: boolean): Connection {
+  return serve(channel, session.link, controlProtocol(channel, session, withDescriptors));
+}
+
+/** How control requests are answered. It goes on with what the note of the channel's exchange says. */
+export function controlProtocol(channel: Channel, session: ControlSession, withDescriptors: boolean): Protocol<ControlRequest> {
   const { link } = session;
   let state = { ...noControl, padding: channel.exchange.note & PADDING_MASK };
   let { padding } = state;
   session.onNote = (note) => {
     channel.exchange.note = note | padding;
   };
-  return serve<ControlRequest>(channel, link, {
+  return {
     feed: (bytes) => {
       const step = feedControl(state, bytes, controlCommand);
       state = step.state;
@@ -36,7 +41,7 @@ export function serveControl(channel: Channel, session: ControlSession, withDesc
           session.receive(fds);
         }
       : undefined,
-  });
+  };
 }
 
 async function runControl(session: ControlSession, request: ControlRequest): Promise<Buffer> {

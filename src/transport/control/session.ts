@@ -42,15 +42,20 @@ export class ControlSession {
     return (this.machine ? MACHINE : 0) | (this.shutDown ? SHUT_DOWN : 0);
   }
 
+  /** Whether a machine has the TPM in a session with this note. */
+  static hasMachine(note: number): boolean {
+    return (note & MACHINE) !== 0;
+  }
+
   /** Whether a session with this note leaves a TPM that has to be power-cycled when it ends. */
   static leavesTraces(note: number): boolean {
-    return (note & MACHINE) !== 0 && (note & SHUT_DOWN) === 0;
+    return ControlSession.hasMachine(note) && (note & SHUT_DOWN) === 0;
   }
 
   /** Goes on with the session of another daemon. `attach` serves its data connection, if that is still there. */
   resume(note: number, attach: ((onCommand: () => void) => Connection | undefined) | undefined): void {
     this.shutDown = (note & SHUT_DOWN) !== 0;
-    if ((note & MACHINE) === 0) return;
+    if (!ControlSession.hasMachine(note)) return;
     this.machine = true;
     this.data = attach?.(() => {
       this.begin();

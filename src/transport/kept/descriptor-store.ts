@@ -1,6 +1,7 @@
 // Descriptors that outlive the daemon: sd_notify(3), FDSTORE, and sd_listen_fds(3). systemd keeps them, or `tpmux keep`.
 import { fstatSync, type Stats } from 'node:fs';
-import { closeFd, sdNotify, setCloseOnExec } from '../../native/index.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { closeFd, DescriptorWatch, sdNotify, setCloseOnExec, socketPair } from '../../native/index.js';
 import { reasonOf, systemCode } from '../../failure.js';
 
 /** What the store is told of, apart from its own messages. */
@@ -20,14 +21,22 @@ export interface KeptDescriptors {
 const FIRST_FD = 3;
 const RETRY_MS = 50;
 const FLUSH_MS = 2000;
+const CLAIM_MS = 5000;
 /** systemd takes no more of a name. */
 const MAX_NAME = 255;
 const SEPARATOR = '.';
 
+/** Fields of messages to a keeper that answers machines while no daemon does: of this guest they are the daemon's, or the keeper's, to answer. */
+export const CLAIM_FIELD = 'X_TPMUX_CLAIM';
+export const RELEASE_FIELD = 'X_TPMUX_RELEASE';
+
 interface Message {
   readonly state: string;
+  /** Of the descriptors that it is about; empty if there are none. */
   readonly name: string;
   readonly fds: readonly number[];
+  /** Called when it was sent, or cannot be. */
+  readonly onSent?: () => void;
 }
 
 /** The descriptors that a service manager keeps for this process. */
@@ -99,6 +108,34 @@ export class DescriptorStore {
     else this.send({ state: `FDSTOREREMOVE=1\nFDNAME=${name}`, name, fds: [] });
   }
 
+  /**
+   * Resolves when nobody else reads or writes on what is kept of `guest`: the service manager closes the descriptor of a barrier when it has
+   * done all that was said before (sd_notify_barrier(3)).
+   */
+  async claim(guest: string): Promise<void> {
+    if (!this.available) return;
+    const [mine, theirs] = socketPair();
+    const watch = new DescriptorWatch(mine);
+    closeFd(mine);
+    this.send({ state: `${CLAIM_FIELD}=${guest}`, name: '', fds: [] });
+    this.send({
+      state: 'BARRIER=1',
+      name: '',
+      fds: [theirs],
+      onSent: () => {
+        closeFd(theirs);
+      },
+    });
+    const claimed = await Promise.race([watch.readable(), delay(CLAIM_MS, false, { ref: false })]);
+    watch.close();
+    if (!claimed) this.events.onFailure('it does not say that it has let go of the sockets');
+  }
+
+  /** Ends what {@link claim} began: the daemon does nothing any more with what is kept of `guest`. */
+  release(guest: string): void {
+    if (this.available) this.send({ state: `${RELEASE_FIELD}=${guest}`, name: '', fds: [] });
+  }
+
   /** Resolves when the service manager has been told everything, or does not listen. */
   async flushed(): Promise<void> {
     const deadline = Date.now() + FLUSH_MS;
@@ -154,6 +191,7 @@ export class DescriptorStore {
         this.events.onFailure(reasonOf(error));
       }
       this.queue.shift();
+      next.onSent?.();
     }
   }
 }
@@ -180,9 +218,16 @@ export class GuestDescriptors {
     return this.store.available;
   }
 
-  /** What another daemon left of the guest; the descriptors are the caller's. */
-  take(): KeptDescriptors[] {
-    return this.store.take(this.prefix).map(({ name, fds }) => ({ name: name.slice(this.prefix.length), fds }));
+  /** What another daemon left of the guest, once nobody else answers on it; the descriptors are the caller's. */
+  async take(): Promise<KeptDescriptors[]> {
+    const taken = this.store.take(this.prefix).map(({ name, fds }) => ({ name: name.slice(this.prefix.length), fds }));
+    if (taken.length > 0) await this.store.claim(this.guest);
+    return taken;
+  }
+
+  /** The daemon does nothing any more with what is kept: whoever answers meanwhile may begin. */
+  release(): void {
+    this.store.release(this.guest);
   }
 
   /** Closes what another daemon left and nobody took. */

@@ -12,6 +12,7 @@ const INCOMING = 1 << 24;
 const OFF = 1 << 25;
 /** Without it nothing was stored yet. */
 const WRITTEN = 1 << 26;
+const ESTABLISHED = 1 << 27;
 
 /** What was stored. */
 export interface GuestMemoryContents {
@@ -21,6 +22,8 @@ export interface GuestMemoryContents {
   readonly incoming: boolean;
   /** The machine had taken the power away. */
   readonly off: boolean;
+  /** The TPM Established flag. */
+  readonly established: boolean;
 }
 
 /** The memory of one guest. */
@@ -30,17 +33,23 @@ export class GuestMemory {
   /** Takes over the descriptor `kept`, or has a new one kept. Undefined if nobody keeps descriptors. */
   static open(kept: number | undefined, descriptors: GuestDescriptors): GuestMemory | undefined {
     if (kept !== undefined) {
-      try {
-        return new GuestMemory(ExchangeMemory.adopt(kept, SIZES));
-      } catch {
-        // Of a version that had another layout: the defaults are in force.
-        descriptors.remove(GUEST_MEMORY_NAME);
-      }
+      const memory = GuestMemory.adopt(kept);
+      if (memory !== undefined) return memory;
+      descriptors.remove(GUEST_MEMORY_NAME);
     }
     if (!descriptors.available) return undefined;
     const memory = ExchangeMemory.create(SIZES, true);
     if (memory.fd !== undefined) descriptors.put(GUEST_MEMORY_NAME, [memory.fd]);
     return new GuestMemory(memory);
+  }
+
+  /** Takes over the descriptor `kept`. Undefined if it is of a version that had another layout: the defaults are in force. */
+  static adopt(kept: number): GuestMemory | undefined {
+    try {
+      return new GuestMemory(ExchangeMemory.adopt(kept, SIZES));
+    } catch {
+      return undefined;
+    }
   }
 
   /** Undefined if nothing was stored yet. */
@@ -52,11 +61,14 @@ export class GuestMemory {
       bufferSize: (note >>> BUFFER_SHIFT) & BUFFER_MASK,
       incoming: (note & INCOMING) !== 0,
       off: (note & OFF) !== 0,
+      established: (note & ESTABLISHED) !== 0,
     };
   }
 
   write({ locality, incoming, tpm }: GuestLink): void {
-    this.memory.note = WRITTEN | locality | (tpm.bufferSize << BUFFER_SHIFT) | (incoming ? INCOMING : 0) | (tpm.powered ? 0 : OFF);
+    const { bufferSize, powered, established } = tpm;
+    const flags = (incoming ? INCOMING : 0) | (powered ? 0 : OFF) | (established ? ESTABLISHED : 0);
+    this.memory.note = WRITTEN | locality | (bufferSize << BUFFER_SHIFT) | flags;
   }
 
   close(): void {
