@@ -1,6 +1,7 @@
 // All endpoints of the control API.
 import * as v from 'valibot';
 import { PCR_BANKS } from '../config/config.js';
+import { guestListen } from '../config/listen.js';
 import { endpoint } from './endpoint.js';
 import { backupView, countersView, guestsView, guestView, importedView, pcrLogView, pcrsView, repairView } from './views/guest.js';
 import { auditView, checksView, policyDigestView, resealView, statusView } from './views/host.js';
@@ -19,8 +20,6 @@ import {
 const text = v.string();
 const name = { name: v.pipe(text, v.description('the name of a guest')) };
 const nothing = v.optional(v.strictObject({}));
-const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65534));
-const paths = v.pipe(v.array(text), v.maxLength(8));
 const secret = v.pipe(text, v.base64());
 
 const host = {
@@ -76,10 +75,7 @@ const guests = {
       policy: v.optional(v.pipe(text, v.description('text of its policy file, YAML or JSON'))),
       start: v.optional(v.pipe(v.boolean(), v.description('false: leave it off'))),
       recoveryKey: v.optional(v.pipe(text, v.description('X25519 public key in PEM, whose holder may open backups without the TPM'))),
-      tcp: v.optional(v.pipe(port, v.description('data port on 127.0.0.1; the control channel is on the next one'))),
-      mssim: v.optional(v.pipe(port, v.description("command port of the simulator's protocol; the platform port is the next one"))),
-      serial: v.optional(v.pipe(paths, v.description('absolute paths of ttys'))),
-      consoleSockets: v.optional(v.pipe(paths, v.description('absolute paths of UNIX sockets on which a console listens'))),
+      ...guestListen.entries,
     }),
     status: 201,
     answer: guestView,

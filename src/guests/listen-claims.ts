@@ -1,5 +1,5 @@
 // What guests listen on or open that only one of them can have.
-import type { GuestListen } from '../store/guest-meta.js';
+import type { GuestListen } from '../config/listen.js';
 import { lineTaken, portTaken } from './failures.js';
 
 /** Throws a {@link Failure} if `wanted`, of the new guest `name`, needs what one of `others` has, or the same thing twice. */

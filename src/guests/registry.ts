@@ -4,7 +4,8 @@ import { parseRecoveryPublicKey, RecoveryKeyError, wrapSecret } from '../crypto/
 import { EXIT, Failure, reasonOf } from '../failure.js';
 import type { GuestPolicy } from '../policy/guest-policy.js';
 import type { PolicyChange } from '../policy/policy-changes.js';
-import type { GuestListen, GuestMeta } from '../store/guest-meta.js';
+import type { GuestListen } from '../config/listen.js';
+import type { GuestMeta } from '../store/guest-meta.js';
 import { recoveryContext } from './backups/document.js';
 import { Guest, type GuestSurroundings } from './guest.js';
 import { guestExists, guestNotFound, guestPresent, shuttingDown } from './failures.js';

@@ -39,10 +39,7 @@ const present = v.pipe(
   v.record(
     v.pipe(
       v.string(),
-      v.check(
-        (text) => text === 'default' || parsePcrList(text) !== undefined,
-        (issue) => `Expected PCRs such as 0-7 or 8,9 (0 to 23), or default, but received ${issue.received}`,
-      ),
+      v.check((text) => text === 'default' || parsePcrList(text) !== undefined, 'Expected PCRs such as 0-7 or 8,9 (0 to 23), or default'),
     ),
     providerName,
     'Expected providers by PCRs',

@@ -1,25 +1,8 @@
 // What the host knows of a guest without its state key.
 import * as v from 'valibot';
 import { describeIssue } from '../config/describe-issue.js';
+import { guestListen } from '../config/listen.js';
 import { StoreError } from './store-error.js';
-
-/** Most lines of one kind that a guest can have. */
-const MAX_LINES = 8;
-const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65534));
-const path = (maxBytes: number) => v.pipe(v.string(), v.regex(/^\/[^\0\n]+$/), v.maxBytes(maxBytes));
-const paths = (maxBytes: number) => v.pipe(v.array(path(maxBytes)), v.maxLength(MAX_LINES));
-
-/** What a guest is served on besides its own UNIX sockets. */
-const guestListen = v.strictObject({
-  /** Data port on 127.0.0.1; the control channel is on the next one. */
-  tcp: v.optional(port),
-  /** Command port of the simulator's protocol on 127.0.0.1; the platform port is the next one. */
-  mssim: v.optional(port),
-  /** Absolute paths of ttys. */
-  serial: v.optional(paths(4095)),
-  /** Absolute paths of UNIX sockets on which a console listens; sun_path has 107 bytes. */
-  consoleSockets: v.optional(paths(107)),
-});
 
 /** What a guest can be called. It becomes a directory's name: `.` and `..` cannot. */
 export const GUEST_NAME = /^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,63}$/;
@@ -43,9 +26,6 @@ const guestMeta = v.strictObject({
 
 /** What the host knows of a guest without its state key. */
 export type GuestMeta = v.InferOutput<typeof guestMeta>;
-
-/** See {@link guestListen}. */
-export type GuestListen = v.InferOutput<typeof guestListen>;
 
 export function encodeMeta(meta: GuestMeta): Buffer {
   return Buffer.from(JSON.stringify(meta), 'utf8');
