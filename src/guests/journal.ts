@@ -2,7 +2,8 @@
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EXIT, Failure } from '../failure.js';
-import { deriveJournalKey, JournalRefused, JournalUnwritable, VolatileJournal } from '../store/volatile-journal.js';
+import { JournalRefused, JournalUnwritable } from '../store/state-journal.js';
+import { deriveJournalKey, VolatileJournal } from '../store/volatile-journal.js';
 import type { OpenedGuest } from './factory.js';
 
 /** {@link Failure.code} of a guest whose volatile state is not gone on with. */

@@ -7,9 +7,6 @@ export type SectionChange =
   /** `removeAll` is of every section whose name begins with `key`. */
   | { readonly kind: 'remove' | 'removeAll'; readonly key: string };
 
-/** Sections by their names. */
-export type Sections = ReadonlyMap<string, Buffer>;
-
 /** The changes of one operation. */
 export interface JournalRecord {
   /** Rises from record to record; numbers may be left out. */
@@ -51,7 +48,7 @@ export function decodeChanges(number: bigint, bytes: Buffer): JournalRecord {
 }
 
 /** The sections after all changes, in buffers of their own. */
-export function applyChanges(records: readonly JournalRecord[]): Map<string, Buffer> {
+export function applyChanges(records: readonly Pick<JournalRecord, 'changes'>[]): Map<string, Buffer> {
   const parts = new Map<string, Buffer[]>();
   for (const change of records.flatMap(({ changes }) => changes)) {
     const { key } = change;

@@ -11,22 +11,13 @@ import { dirname } from 'node:path';
 import { AEAD_NONCE_SIZE, AEAD_TAG_SIZE, openAead, sealAead } from '../crypto/aead.js';
 import { reasonOf, systemCode } from '../failure.js';
 import { decodeChanges, encodeChanges, type JournalRecord, type SectionChange } from './journal-record.js';
+import { JournalRefused, JournalUnwritable, type KeptJournal, type StateJournal } from './state-journal.js';
 
 const MAGIC = Buffer.from('TPMXJRNL', 'latin1');
 const VERSION = 1;
 const ID_SIZE = 16;
 const SALT_SIZE = 32;
 const RECORD_HEAD = 16;
-
-/** Why the journal of a guest is not gone on with. The message says what is wrong with the file. */
-export class JournalRefused extends Error {
-  override readonly name = 'JournalRefused';
-}
-
-/** The journal could not be written, as on a full disk; it is as it was before. */
-export class JournalUnwritable extends Error {
-  override readonly name = 'JournalUnwritable';
-}
 
 /** Where a journal is, and whose. */
 export interface JournalPlace {
@@ -35,13 +26,6 @@ export interface JournalPlace {
   readonly guestId: string;
   /** Tells one boot of the host from another: volatile state does not outlive it. 16 bytes. */
   readonly bootId: Buffer;
-}
-
-/** A journal that was read. */
-export interface KeptJournal {
-  /** Identity of the journal over its rewrites; 16 bytes. */
-  readonly id: Buffer;
-  readonly records: readonly JournalRecord[];
 }
 
 /** The key of a guest's journals: 32 bytes, from the 32 bytes of its state key. */
@@ -65,8 +49,8 @@ interface OpenFile {
   last: Buffer;
 }
 
-/** Reads and writes the journal of one guest. All calls are synchronous and cost no flush. */
-export class VolatileJournal {
+/** Reads and writes the journal of one guest as a file. No call costs a flush. */
+export class VolatileJournal implements StateJournal {
   private readonly journalKey: Buffer;
   private file: OpenFile | undefined;
   private number = 0n;
@@ -84,25 +68,18 @@ export class VolatileJournal {
     this.journalKey = Buffer.from(key);
   }
 
-  /** Identity of the journal since {@link begin} made a new one. */
   get id(): Buffer {
     return this.journalId;
   }
 
-  /** Number of the last record that was tried to be written. */
   get lastNumber(): bigint {
     return this.number;
   }
 
-  /** Bytes of the file; 0 if there is none. */
   get size(): number {
     return this.file?.size ?? 0;
   }
 
-  /**
-   * What the file holds; undefined if there is none, or one of an earlier boot of the host. A record at its end that is not complete is
-   * left out: nobody was told of it. Throws {@link JournalRefused}.
-   */
   read(): KeptJournal | undefined {
     let bytes: Buffer;
     try {
@@ -114,10 +91,6 @@ export class VolatileJournal {
     return this.parse(this.file === undefined ? bytes : bytes.subarray(0, this.file.size));
   }
 
-  /**
-   * Puts a new file that holds `changes` in place of the present one. With `renew` it is a new journal; otherwise the same one goes on in
-   * fewer bytes. Throws {@link JournalUnwritable}; the present file stays then.
-   */
   begin(changes: readonly SectionChange[], renew: boolean): void {
     const { path } = this.place;
     const fresh = `${path}.new`;
@@ -145,10 +118,6 @@ export class VolatileJournal {
     this.file = { fd, keys, size: header.length + record.bytes.length, last: record.tag };
   }
 
-  /**
-   * Adds one record. `withCommit` says that it counts only if the commit that follows, which has to make {@link lastNumber} durable, is.
-   * Throws {@link JournalUnwritable}; the journal is as before then.
-   */
   append(changes: readonly SectionChange[], withCommit: boolean): void {
     const { file } = this;
     if (file === undefined) throw new JournalUnwritable('there is no journal');
@@ -165,10 +134,6 @@ export class VolatileJournal {
     file.last = tag;
   }
 
-  /**
-   * Takes back what the last {@link append} wrote, because the commit with it failed. Should that commit come to light all the same, the
-   * record that is written instead tells that nothing is missing here. Throws {@link JournalUnwritable}.
-   */
   takeBack(): void {
     const { file, before } = this;
     if (file === undefined || before === undefined) return;
@@ -179,13 +144,11 @@ export class VolatileJournal {
     this.append([], false);
   }
 
-  /** There is nothing to go on with any more. Throws if a file stays. */
   end(): void {
     this.release();
     for (const path of [this.place.path, `${this.place.path}.new`]) rmSync(path, { force: true });
   }
 
-  /** Lets go of the file, which stays. */
   release(): void {
     if (this.file === undefined) return;
     closeSync(this.file.fd);

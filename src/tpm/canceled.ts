@@ -35,3 +35,29 @@ export async function orCanceled<T>(
     if (!taken) work.then(discard, () => undefined);
   }
 }
+
+/** Whether a command was given up. Its signal costs something only where somebody waits for it: most commands are over before. */
+export class Cancellation {
+  private controller: AbortController | undefined;
+  private canceled = false;
+
+  /** Whether {@link cancel} was called. */
+  get isCanceled(): boolean {
+    return this.canceled;
+  }
+
+  /** Aborted by {@link cancel}. */
+  get signal(): AbortSignal {
+    if (this.controller === undefined) {
+      this.controller = new AbortController();
+      if (this.canceled) this.controller.abort();
+    }
+    return this.controller.signal;
+  }
+
+  /** The command is given up. */
+  cancel(): void {
+    this.canceled = true;
+    this.controller?.abort();
+  }
+}

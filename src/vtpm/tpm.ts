@@ -1,10 +1,11 @@
 import type { KeyManagement } from '../keys/key-management.js';
 import type { GuestProviders } from '../properties/provider-set/guest-providers.js';
 import type { GuestRecords } from '../store/guest-records.js';
-import type { VolatileJournal } from '../store/volatile-journal.js';
+import type { StateJournal } from '../store/state-journal.js';
 import { RandomSource } from '../crypto/random.js';
 import { MAX_COMMAND_SIZE } from '../tpm/constants/index.js';
 import type { Limits } from './limits.js';
+import type { Origin, SectionReader, StateModule } from './persistence/section.js';
 import { AlgorithmSet } from './state/algorithm-set.js';
 import { Clock } from './state/clock.js';
 import { CommandAudit } from './state/command-audit.js';
@@ -29,8 +30,8 @@ export interface TpmParts {
   readonly limits: Limits;
   /** The guest's identity, which its state blobs are bound to. */
   readonly guestId?: string;
-  /** Where its volatile state outlives the process; default: nowhere. */
-  readonly journal?: VolatileJournal | undefined;
+  /** Where its volatile state is kept; default: in memory, so that it ends with the process. */
+  readonly journal?: StateJournal | undefined;
   /** What drives its PCRs; default: `digest` alone. */
   readonly properties?: GuestProviders | undefined;
 }
@@ -57,6 +58,8 @@ export class Tpm {
   readonly primaries: PrimaryRecords;
   readonly nv: NvMemory;
   readonly power: PowerState;
+  /** All parts, in the order in which they are loaded and put back. */
+  readonly modules: readonly StateModule[];
   /** Largest command and response that the guest is told of, in bytes: `GuestTpm.bufferSize`. */
   bufferSize = MAX_COMMAND_SIZE;
 
@@ -72,19 +75,37 @@ export class Tpm {
     this.algorithmSet = new AlgorithmSet(this.durable);
     this.pcrs = new Pcrs(this.durable, properties);
     this.sessions = new Sessions(limits);
-    this.objects = new TransientObjects(limits);
+    this.objects = new TransientObjects(limits, keys);
     this.persistent = new PersistentObjects(this.durable, keys, limits);
     this.primaries = new PrimaryRecords(this.durable, keys, limits);
     this.nv = new NvMemory(this.durable, limits);
     this.power = new PowerState(this.durable);
+    this.modules = [
+      this.hierarchies,
+      this.clock,
+      this.power,
+      this.dictionaryAttack,
+      this.commandAudit,
+      this.algorithmSet,
+      this.commits,
+      this.drtm,
+      this.pcrs,
+      this.sessions,
+      this.objects,
+      this.persistent,
+      this.primaries,
+      this.nv,
+    ];
   }
 
   /** Reads all that is durable. A TPM that is new writes its first state. */
   async load(): Promise<void> {
-    const { hierarchies, clock, dictionaryAttack, commandAudit, algorithmSet, pcrs, persistent, primaries, nv, power } = this;
-    for (const part of [hierarchies, clock, dictionaryAttack, commandAudit, algorithmSet, pcrs, persistent, primaries, nv, power]) {
-      await part.load();
-    }
+    for (const module of this.modules) await module.load?.();
     if (this.durable.dirty) await this.durable.commit();
+  }
+
+  /** Puts back what is lost with power, after {@link load}. Rejects with a `TpmError` or a RangeError if something is missing or damaged. */
+  async putBack(reader: SectionReader, origin: Origin): Promise<void> {
+    for (const module of this.modules) await module.readSections?.(reader, origin);
   }
 }

@@ -1,18 +1,20 @@
 import type { Account } from '../hardware/chip/usage.js';
+import { MemoryJournal } from '../store/memory-journal.js';
+import { JournalUnwritable } from '../store/state-journal.js';
 import { StoreError } from '../store/store-error.js';
-import { JournalUnwritable } from '../store/volatile-journal.js';
-import { Dispatcher, type DispatchObserver, type VolatileMoment } from './dispatch/dispatcher.js';
+import { CommandQueue } from './command-queue.js';
+import { Dispatcher, type DispatchObserver } from './dispatch/dispatcher.js';
 import { type GuestTpm, StateRefused, type StatePart } from './guest-tpm.js';
 import { servedCommands } from './handlers.js';
-import { readVolatile, restoreVolatile, takeVolatile } from './persistence/snapshot.js';
-import { DRTM_LOCALITY } from './state/drtm.js';
-import { PcrLog, type PcrLogEntry } from './state/pcr-log.js';
-import { NotDurable } from './state/durable.js';
+import { takeVolatile } from './persistence/snapshot.js';
 import { StoredState } from './persistence/stored-state.js';
-import { Tpm, type TpmParts } from './tpm.js';
+import { Transaction, type TransactionOptions } from './persistence/transaction.js';
 import { VolatileKeeper } from './persistence/volatile-keeper.js';
-import { SerialQueue } from '../serial-queue.js';
-import { errorResponse, frameCode } from '../tpm/frame.js';
+import { DRTM_LOCALITY } from './state/drtm.js';
+import { NotDurable } from './state/durable.js';
+import { PcrLog, type PcrLogEntry } from './state/pcr-log.js';
+import { Tpm, type TpmParts } from './tpm.js';
+import { errorResponse } from '../tpm/frame.js';
 import { TPM_RC } from '../tpm/response-code.js';
 
 /** What a vTPM reports to its surroundings. */
@@ -21,28 +23,17 @@ export interface VTpmObserver {
   failed(what: string, error: unknown): void;
 }
 
-/** A command that was not answered yet. */
-interface Pending {
-  /** Answers it `TPM_RC_CANCELED`; undefined once it executes. */
-  cancel: (() => void) | undefined;
-}
-
 /** One guest's TPM: runs its commands one after the other, over the power cycles of the guest. */
 export class VTpm implements GuestTpm {
   private tpm: Tpm;
   private dispatcher: Dispatcher;
-  private readonly queue = new SerialQueue();
-  private readonly pending = new Set<Pending>();
+  private readonly queue = new CommandQueue();
   private readonly pcrLogRing = new PcrLog();
   private readonly stored: StoredState;
-  /** Keeps the volatile state over the death of this process, if the guest has a journal. */
-  private readonly keeper: VolatileKeeper | undefined;
-  /** A command that failed is not undone yet; no other runs until it is. Without a journal: the volatile state of before it. */
-  private undo: VolatileMoment | 'journal' | undefined;
-  /** Aborted when the command that runs is given up; undefined while none runs. */
-  private running: AbortController | undefined;
-  /** Is told before anything of the command that runs can outlive this process. */
-  private onEffect: (() => void) | undefined;
+  /** Keeps the volatile state, also over the death of this process if the guest has a journal that outlives it. */
+  private readonly keeper: VolatileKeeper;
+  /** An operation that failed is not undone yet; no other runs until it is. */
+  private failed: Transaction | undefined;
   /** What could not be written last. */
   private unwritable: 'store' | 'journal' | undefined;
 
@@ -51,7 +42,7 @@ export class VTpm implements GuestTpm {
     private readonly account: Account,
     private readonly observer: VTpmObserver,
   ) {
-    this.keeper = parts.journal && new VolatileKeeper(parts.journal);
+    this.keeper = new VolatileKeeper(parts.journal ?? new MemoryJournal());
     this.tpm = new Tpm(parts, this.pcrLogRing);
     this.stored = new StoredState(parts);
     this.dispatcher = this.makeDispatcher();
@@ -84,28 +75,19 @@ export class VTpm implements GuestTpm {
   }
 
   execute(command: Buffer, locality: number, token = 0, onEffect?: () => void): Promise<Buffer> {
-    const pending: Pending = { cancel: undefined };
-    const canceled = new Promise<Buffer>((resolve) => {
-      pending.cancel = (): void => {
-        this.pending.delete(pending);
-        resolve(errorResponse(TPM_RC.CANCELED));
-      };
-    });
-    this.pending.add(pending);
-    const executed = this.queue.run(async () => {
-      // Canceled while it waited: it must have no effect.
-      if (!this.pending.delete(pending)) return canceled;
-      pending.cancel = undefined;
+    return this.queue.command(async (cancellation) => {
       if (!this.tpm.power.powered) return errorResponse(TPM_RC.FAILURE);
-      this.keeper?.executing(token);
-      this.onEffect = onEffect;
-      return this.run(command, locality);
+      this.account.cancellation = cancellation;
+      try {
+        return await this.executeOrUndo(command, locality, { token, onEffect });
+      } finally {
+        this.account.cancellation = undefined;
+      }
     });
-    return Promise.race([executed, canceled]);
   }
 
   answered(token: number): Buffer | undefined {
-    return this.keeper?.answered(token);
+    return this.keeper.answered(token);
   }
 
   powerOn(): Promise<void> {
@@ -123,10 +105,10 @@ export class VTpm implements GuestTpm {
    */
   resume(): Promise<boolean> {
     return this.queue.run(async () => {
-      const fresh = await this.keeper?.resume(() => this.loaded());
+      const fresh = await this.keeper.resume(() => this.loaded());
       if (fresh === undefined) return false;
       this.replace(fresh);
-      this.keeper?.begin(fresh);
+      this.keeper.begin(fresh);
       fresh.power.powered = true;
       this.noteRestore('restart of tpmux');
       return true;
@@ -139,16 +121,15 @@ export class VTpm implements GuestTpm {
    */
   suspend(): Promise<void> {
     return this.queue.run(async () => {
-      const { tpm, keeper } = this;
+      const { tpm } = this;
       try {
-        if (tpm.power.powered && this.undo === undefined) {
+        if (tpm.power.powered && this.failed === undefined) {
           tpm.clock.changed();
           tpm.nv.storeOrderly();
-          keeper?.prepareCommit(tpm);
-          await tpm.durable.commit();
+          await new Transaction(tpm, this.keeper).commit();
         }
       } finally {
-        keeper?.release();
+        this.keeper.release();
         this.replace(await this.loaded());
       }
     });
@@ -164,7 +145,7 @@ export class VTpm implements GuestTpm {
       this.tpm.power.established = established;
       if (replacesPermanent) await this.spendCommits();
       if (state !== undefined) {
-        await restoreVolatile(this.tpm, state, true);
+        await state.putInto(this.tpm);
         this.noteRestore('INIT');
       }
       this.keep();
@@ -174,15 +155,14 @@ export class VTpm implements GuestTpm {
   powerOff(): Promise<void> {
     return this.queue.run(async () => {
       const { established } = this.tpm.power;
-      this.keeper?.end();
+      this.keeper.end();
       await this.reload();
       this.tpm.power.established = established;
     });
   }
 
   cancel(): void {
-    for (const { cancel } of [...this.pending]) cancel?.();
-    this.running?.abort();
+    this.queue.cancel();
   }
 
   hashStart(): Promise<void> {
@@ -203,6 +183,7 @@ export class VTpm implements GuestTpm {
   getState(part: StatePart): Promise<Buffer> {
     return this.queue.run(async () => {
       if (part === 'savestate') throw new Error('a TPM 2.0 has no such state');
+      await this.settle();
       return part === 'permanent' ? await this.stored.permanentBlob() : this.stored.volatileBlob(takeVolatile(this.tpm));
     });
   }
@@ -215,7 +196,10 @@ export class VTpm implements GuestTpm {
   }
 
   storeVolatile(): Promise<void> {
-    return this.queue.run(() => this.stored.store(takeVolatile(this.tpm)));
+    return this.queue.run(async () => {
+      await this.settle();
+      await this.stored.store(takeVolatile(this.tpm));
+    });
   }
 
   /** What happened to the PCRs since the vTPM was opened, as far as it is remembered; oldest first. For operators. */
@@ -258,7 +242,7 @@ export class VTpm implements GuestTpm {
 
   private replace(fresh: Tpm): void {
     this.tpm.objects.flushWhere(() => true);
-    this.undo = undefined;
+    this.failed = undefined;
     fresh.bufferSize = this.tpm.bufferSize;
     this.tpm = fresh;
     this.dispatcher = this.makeDispatcher();
@@ -276,10 +260,10 @@ export class VTpm implements GuestTpm {
   /** Begins a new journal with the state as it is; if that cannot be written the TPM is off, and there is no earlier state either. */
   private keep(): void {
     try {
-      this.keeper?.begin(this.tpm);
+      this.keeper.begin(this.tpm);
     } catch (error) {
       this.tpm.power.powered = false;
-      this.keeper?.end();
+      this.keeper.end();
       throw error;
     }
   }
@@ -290,43 +274,35 @@ export class VTpm implements GuestTpm {
     if (durable.dirty) await durable.commit();
   }
 
-  /** Something other than a command changes volatile state. Rejects, and has no effect, if that cannot be kept. */
+  /** Something other than a command changes the state. Rejects, and has no effect, if that cannot be kept. */
   private change(make: (tpm: Tpm) => void | Promise<void>): Promise<void> {
     return this.queue.run(async () => {
-      if (this.undo !== undefined) await this.goBack();
+      await this.settle();
       await make(this.tpm);
       if (!this.tpm.power.powered) return;
+      const transaction = new Transaction(this.tpm, this.keeper);
       try {
-        this.keeper?.record(this.tpm);
+        await transaction.commit();
       } catch (error) {
-        this.undo = 'journal';
-        await this.goBack();
+        this.failed = transaction;
+        await this.settle();
         throw error;
       }
     });
-  }
-
-  /** Runs one command; `TPM_RC_CANCELED` if it was given up before it had an effect. */
-  private async run(command: Buffer, locality: number): Promise<Buffer> {
-    const running = new AbortController();
-    this.tpm.drtm.abort();
-    this.running = running;
-    this.account.signal = running.signal;
-    const response = await this.executeOrUndo(command, locality);
-    const failed = frameCode(response) !== TPM_RC.SUCCESS;
-    this.running = this.onEffect = this.account.signal = undefined;
-    return running.signal.aborted && failed ? errorResponse(TPM_RC.CANCELED) : response;
   }
 
   /**
    * Runs one command. If what it changed cannot be made durable all of it is undone, in volatile state as well, and the answer is
    * `TPM_RC_RETRY`: the guest may send the same command again, and it succeeds when the disk does.
    */
-  private async executeOrUndo(command: Buffer, locality: number): Promise<Buffer> {
+  private async executeOrUndo(command: Buffer, locality: number, options: TransactionOptions): Promise<Buffer> {
+    let transaction: Transaction | undefined;
     try {
-      if (this.undo !== undefined) await this.goBack();
-      const response = await this.dispatcher.execute(command, locality);
-      if (this.keeper?.record(this.tpm, response, this.onEffect) === true && this.unwritable === 'journal') this.unwritable = undefined;
+      await this.settle();
+      this.tpm.drtm.abort();
+      transaction = new Transaction(this.tpm, this.keeper, options);
+      const response = await this.dispatcher.execute(command, locality, transaction);
+      if (transaction.wrote === 'store' || transaction.wrote === this.unwritable) this.unwritable = undefined;
       return response;
     } catch (error) {
       const what = unwritable(error);
@@ -337,9 +313,10 @@ export class VTpm implements GuestTpm {
       }
       if (this.unwritable !== what) this.observer.failed(`the ${what} cannot be written: commands that change the state are undone`, error);
       this.unwritable = what;
-      if (this.undo === undefined) {
-        this.undo = this.keeper === undefined ? this.dispatcher.before() : 'journal';
-        await this.goBack().catch(() => undefined);
+      if (transaction !== undefined) {
+        this.failed = transaction;
+        // The next operation tries it again.
+        await this.settle().catch(() => undefined);
       }
       return errorResponse(TPM_RC.RETRY);
     }
@@ -349,26 +326,15 @@ export class VTpm implements GuestTpm {
   private stop(): void {
     this.tpm.power.failed = true;
     try {
-      this.keeper?.record(this.tpm);
+      this.keeper.write(this.tpm);
     } catch {
       // A process that goes on from what was written before is not worse off.
     }
   }
 
-  /** Reads anew what is durable and puts back the volatile state of before a command. */
-  private async goBack(): Promise<void> {
-    const { undo, keeper } = this;
-    if (undo === undefined) return;
-    const { powered } = this.tpm.power;
-    const fresh = await this.loaded();
-    fresh.power.powered = powered;
-    if (undo === 'journal') await keeper?.goBack(fresh);
-    else {
-      await restoreVolatile(fresh, readVolatile(Buffer.from(undo.state)), false);
-      fresh.clock.catchUp(undo.at);
-      undo.state.fill(0);
-    }
-    this.replace(fresh);
+  /** If an operation failed and was not undone yet, it is now. Rejects if it still cannot be. */
+  private async settle(): Promise<void> {
+    if (this.failed !== undefined) this.replace(await this.failed.undo(() => this.loaded()));
   }
 
   private makeDispatcher(): Dispatcher {
@@ -379,16 +345,8 @@ export class VTpm implements GuestTpm {
       failed: (what, error) => {
         this.observer.failed(what, error);
       },
-      committing: (response) => {
-        this.onEffect?.();
-        this.keeper?.prepareCommit(this.tpm, response);
-      },
-      committed: () => {
-        this.keeper?.committed();
-        this.unwritable = undefined;
-      },
     };
-    return new Dispatcher(this.tpm, servedCommands, observer, this.keeper === undefined);
+    return new Dispatcher(this.tpm, servedCommands, observer);
   }
 }
 

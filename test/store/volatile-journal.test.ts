@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { applyChanges, type SectionChange } from '../../src/store/journal-record.js';
-import { JournalRefused, JournalUnwritable, VolatileJournal } from '../../src/store/volatile-journal.js';
+import { JournalRefused, JournalUnwritable } from '../../src/store/state-journal.js';
+import { VolatileJournal } from '../../src/store/volatile-journal.js';
 
 const GUEST = '11111111-1111-4111-8111-111111111111';
 const BOOT = Buffer.alloc(16, 1);

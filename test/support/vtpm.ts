@@ -19,9 +19,12 @@ export class MemoryRecords implements GuestRecords {
   commits = 0;
   /** While set, every commit fails with it. */
   failure: Error | undefined;
+  /** While set, nothing can be read. */
+  unreadable: Error | undefined;
   private readonly records = new Map<string, Buffer>();
 
   load(prefix: string): Promise<[key: string, value: Buffer][]> {
+    if (this.unreadable !== undefined) return Promise.reject(this.unreadable);
     const found = [...this.records]
       .filter(([key]) => key.startsWith(prefix))
       .map(([key, value]): [string, Buffer] => [key, Buffer.from(value)]);

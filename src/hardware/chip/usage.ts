@@ -1,4 +1,5 @@
 // Who used the chip, for what, and for how long.
+import type { Cancellation } from '../../tpm/canceled.js';
 
 /** What one command cost in the chip. */
 export interface CommandCounter {
@@ -53,8 +54,8 @@ export class ChipUsage {
 export class Account {
   /** The guest's name; {@link HOST_ACCOUNT_NAME} for tpmux itself. */
   readonly guest: string;
-  /** Aborted when the guest gives up the command that its TPM executes; undefined while it executes none. */
-  signal: AbortSignal | undefined;
+  /** Of the command that the guest's TPM executes; undefined while it executes none. */
+  cancellation: Cancellation | undefined;
   private current: string;
   private readonly byCommand = new Counters();
 
@@ -62,6 +63,11 @@ export class Account {
   constructor(guest: string, idle = 'Startup') {
     this.guest = guest;
     this.current = idle;
+  }
+
+  /** Aborted when the guest gives up the command that its TPM executes; undefined while it executes none. */
+  get signal(): AbortSignal | undefined {
+    return this.cancellation?.signal;
   }
 
   /** The guest's TPM starts to execute `commandName`, a name of the command table (so their number is bounded). */

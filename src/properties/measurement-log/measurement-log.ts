@@ -1,5 +1,5 @@
 // The measurement log of one guest: what was extended and what each provider made of it, bounded, and from what values it replays.
-import { decode, encode, list, struct, tpm2b, uint16, uint32, uint8, type Infer } from '../../tpm/schema.js';
+import { list, struct, tpm2b, uint16, uint32, uint8, type Infer } from '../../tpm/schema.js';
 import { digestSize } from '../../tpm/hash.js';
 import { Reader, Writer } from '../../tpm/wire.js';
 import { longBytes } from '../long-bytes.js';
@@ -89,14 +89,15 @@ const savedLog = struct({
   ),
 });
 
-/** What there is besides the pieces. */
-const logHead = struct({
+/** What there is besides the pieces; it changes with most entries. */
+export const logHead = struct({
   providers: list(tpm2b(64), MAX_PROVIDERS),
   banks: list(uint16, MAX_BANKS),
   next: uint32,
   dropped: uint32,
   complete: list(uint8, MAX_PCRS),
 });
+type LogHead = Infer<typeof logHead>;
 
 /** Keeps the log. It copies what it is given. */
 export class MeasurementLog {
@@ -194,10 +195,10 @@ export class MeasurementLog {
     }));
   }
 
-  /** What changes with most entries, for {@link joinLog}. */
-  head(): Buffer {
+  /** For {@link joinLog}. */
+  head(): LogHead {
     const complete = this.pcrs.map((pcr) => Number(pcr.complete));
-    return encode(logHead, { ...this.common(), complete });
+    return { ...this.common(), complete };
   }
 
   /** All that is not in {@link head}, in no order. */
@@ -341,9 +342,8 @@ export class MeasurementLog {
   }
 }
 
-/** What {@link MeasurementLog.restore} takes, from {@link MeasurementLog.head} and all pieces. Throws an Error if that is no head. */
-export function joinLog(head: Buffer, pieces: readonly LogPiece[]): Buffer {
-  const { complete, ...common } = decode(logHead, head);
+/** What {@link MeasurementLog.restore} takes, from {@link MeasurementLog.head} and all pieces. */
+export function joinLog({ complete, ...common }: LogHead, pieces: readonly LogPiece[]): Buffer {
   const sorted = [...pieces].sort((a, b) => a.id - b.id);
   const pcrs = complete.map((flag, index) => ({
     complete: flag,

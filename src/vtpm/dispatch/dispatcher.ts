@@ -5,8 +5,7 @@ import { TPM_CC } from '../../tpm/constants/index.js';
 import { authorizationArea, errorResponse, frameCode, hasAuthorizations, openCommand } from '../../tpm/frame.js';
 import type { Reader } from '../../tpm/wire.js';
 import { type Entity, entityName, resolveEntity } from './entity.js';
-import { takeVolatile } from '../persistence/snapshot.js';
-import { NotDurable } from '../state/durable.js';
+import type { Transaction } from '../persistence/transaction.js';
 import type { Tpm } from '../tpm.js';
 import { assemble, associate, authorize, decryptParameters, parseSessions, requireNoAuthorization } from './authorization.js';
 import type { AuthorizedCommand } from './authorized-command.js';
@@ -14,32 +13,12 @@ import { Call } from './call.js';
 import type { AnyHandler, ServedCommands } from './handler.js';
 import { successResponse } from './response.js';
 
-/**
- * Commands that the specification lets write, but that rarely do, and then before they change anything else: the state before them is
- * taken only then. An extend must cost no copy of the whole state.
- */
-const writesFirst: ReadonlySet<number> = new Set([TPM_CC.PCR_Extend, TPM_CC.PCR_Event, TPM_CC.PCR_Reset]);
-
-/** Volatile state of a moment, and when that was by the monotonic clock (ns). */
-export interface VolatileMoment {
-  readonly state: Buffer;
-  readonly at: bigint;
-}
-
-function takeMoment(tpm: Tpm): VolatileMoment {
-  return { state: takeVolatile(tpm), at: process.hrtime.bigint() };
-}
-
 /** Is told what happens, to count and to log. */
 export interface DispatchObserver {
   /** A command begins to execute. `name` is undefined if its code is not served. */
   begin(name: string | undefined): void;
   /** Something failed that is not the guest's doing. */
   failed(what: string, error: unknown): void;
-  /** Changes are about to become durable; then `response` is given. What it throws, {@link Dispatcher.execute} rejects with; nothing is durable then. */
-  committing?(response: Buffer): void;
-  /** Changes became durable. */
-  committed(): void;
 }
 
 interface Header {
@@ -51,65 +30,21 @@ interface Header {
 
 /** Runs commands: everything that commands have in common is done here, the rest by a short handler. */
 export class Dispatcher {
-  private readonly tpm: Tpm;
-  private readonly served: ServedCommands;
-  private readonly observer: DispatchObserver;
-  private readonly keepsBefore: boolean;
-  private taken: VolatileMoment | undefined;
-
-  /** @param keepsBefore whether {@link before} is needed: a copy of the volatile state is made for it before every command that may write */
-  constructor(tpm: Tpm, served: ServedCommands, observer: DispatchObserver, keepsBefore = true) {
-    this.tpm = tpm;
-    this.served = served;
-    this.observer = observer;
-    this.keepsBefore = keepsBefore;
-  }
+  constructor(
+    private readonly tpm: Tpm,
+    private readonly served: ServedCommands,
+    private readonly observer: DispatchObserver,
+  ) {}
 
   /**
-   * Executes one command frame and gives the response frame. What the command changed of the non-volatile state is durable when
-   * this resolves. Rejects with {@link NotDurable} if that could not be done: then the caller goes back to {@link before}.
-   * Calls must not overlap.
+   * Executes one command frame and gives the response frame, as part of a transaction that is committed then. Rejects as
+   * {@link Transaction.commit} does: then it is to be undone. Calls must not overlap.
    */
-  async execute(frame: Buffer, locality: number): Promise<Buffer> {
-    const { tpm } = this;
-    if (tpm.power.failed) return errorResponse(TPM_RC.FAILURE);
-    this.forgetBefore();
+  async execute(frame: Buffer, locality: number, transaction: Transaction): Promise<Buffer> {
+    if (this.tpm.power.failed) return errorResponse(TPM_RC.FAILURE);
     const response = await this.respond(Buffer.from(frame), locality);
-    if (tpm.durable.dirty) {
-      if (tpm.clock.due) tpm.clock.changed();
-      this.observer.committing?.(response);
-      await tpm.durable.commit();
-      this.observer.committed();
-    } else if (tpm.clock.due) {
-      await this.storeClock();
-    }
-    this.forgetBefore();
+    await transaction.commit(response);
     return response;
-  }
-
-  /** The volatile state as it was before the command that {@link execute} rejected. The bytes are secret, and the caller's. */
-  before(): VolatileMoment {
-    // A command that was not expected to write has failed, and changed nothing else.
-    const moment = this.taken ?? takeMoment(this.tpm);
-    this.taken = undefined;
-    return moment;
-  }
-
-  private forgetBefore(): void {
-    this.taken?.state.fill(0);
-    this.taken = undefined;
-  }
-
-  /** No command waits for Clock to be stored, so none fails for it. */
-  private async storeClock(): Promise<void> {
-    const { clock, durable } = this.tpm;
-    clock.changed();
-    try {
-      await durable.commit();
-    } catch (error) {
-      if (!(error instanceof NotDurable)) throw error;
-      clock.notStored();
-    }
   }
 
   private async respond(frame: Buffer, locality: number): Promise<Buffer> {
@@ -118,28 +53,12 @@ export class Dispatcher {
       const header = this.parseHeader(frame);
       name = header.command.name;
       this.observer.begin(name);
-      if (this.keepsBefore && writesFirst.has(header.command.code)) this.takeBeforeChange();
-      else if (this.keepsBefore && this.mayWrite(header)) this.taken = takeMoment(this.tpm);
       return await this.run(header, locality);
     } catch (error) {
       if (error instanceof TpmError) return errorResponse(error.code);
       this.observer.failed(`command ${name ?? 'unknown'}`, error);
       return errorResponse(TPM_RC.FAILURE);
-    } finally {
-      this.tpm.durable.beforeChange = undefined;
     }
-  }
-
-  private takeBeforeChange(): void {
-    this.tpm.durable.beforeChange = (): void => {
-      this.taken ??= takeMoment(this.tpm);
-    };
-  }
-
-  /** Whether a command that succeeds may leave something to be made durable: its own doing, or the first of its kind since startup or shutdown. */
-  private mayWrite({ command, withSessions }: Header): boolean {
-    const { power, commandAudit } = this.tpm;
-    return command.nv || power.orderly || power.saved !== null || (withSessions && !power.daUsed) || commandAudit.isAudited(command.code);
   }
 
   private parseHeader(frame: Buffer): Header {

@@ -1,5 +1,6 @@
 // The last responses to commands that changed something, kept with the change: who asks for one after the process was killed gets it.
-import type { SectionChange, Sections } from '../../store/journal-record.js';
+import type { SectionChange } from '../../store/journal-record.js';
+import type { Sections } from './section.js';
 
 /** More than commands can have been answered by the vTPM, and not been taken by its transport yet. */
 const SIZE = 8;

@@ -1,85 +1,59 @@
 // The whole state of a vTPM as data: what is durable, and what is lost with power. Encryption is the writer's business.
 import type { GuestRecords, RecordChanges } from '../../store/guest-records.js';
-import { decode, encode, type Infer, struct, uint8 } from '../../tpm/schema.js';
-import { StateRefused } from '../guest-tpm.js';
-import { clockSnapshot } from '../state/clock.js';
-import { commandAuditSnapshot } from '../state/command-audit.js';
-import { savedCommits } from '../state/commits.js';
-import { dictionaryAttackSnapshot } from '../state/dictionary-attack.js';
-import { drtmSnapshot } from '../state/drtm.js';
-import { hierarchySnapshot } from '../state/hierarchies.js';
-import { nvSnapshot } from '../state/nv.js';
-import { objectSnapshot } from '../state/objects.js';
-import { pcrSnapshot } from '../state/pcrs.js';
-import { powerSnapshot } from '../state/power.js';
-import { sessionSnapshot } from '../state/sessions.js';
+import { applyChanges } from '../../store/journal-record.js';
+import { TpmError } from '../../tpm/response-code.js';
+import { encode, struct, uint64 } from '../../tpm/schema.js';
+import { StateRefused, type StatePart } from '../guest-tpm.js';
 import type { Tpm } from '../tpm.js';
+import { SectionChanges } from './section-changes.js';
+import { section, SectionReader } from './section.js';
 
 /** Version of both formats; what has another one is refused. */
 const VERSION = 1;
 
-const volatileState = struct({
-  version: uint8,
-  power: powerSnapshot,
-  clock: clockSnapshot,
-  dictionaryAttack: dictionaryAttackSnapshot,
-  hierarchies: hierarchySnapshot,
-  pcrs: pcrSnapshot,
-  commandAudit: commandAuditSnapshot,
-  commits: savedCommits,
-  drtm: drtmSnapshot,
-  sessions: sessionSnapshot,
-  objects: objectSnapshot,
-  nv: nvSnapshot,
-});
-/** Volatile state that was decoded. It holds views of the bytes that it was decoded from. */
-export type VolatileState = Infer<typeof volatileState>;
+/** When the state was taken, by the monotonic clock (ns). */
+const moment = section('moment', struct({ at: uint64 }));
 
 /** All that is lost with power. Takes neither time in the chip nor a write. The bytes are secret. */
-export function takeVolatile(tpm: Tpm): Buffer {
-  return encode(volatileState, {
-    version: VERSION,
-    power: tpm.power.snapshot(),
-    clock: tpm.clock.snapshot(),
-    dictionaryAttack: tpm.dictionaryAttack.snapshot(),
-    hierarchies: tpm.hierarchies.snapshot(),
-    pcrs: tpm.pcrs.snapshot(),
-    commandAudit: tpm.commandAudit.snapshot(),
-    commits: tpm.commits.save(),
-    drtm: tpm.drtm.snapshot(),
-    sessions: tpm.sessions.snapshot(),
-    objects: tpm.objects.snapshot(),
-    nv: tpm.nv.snapshot(),
-  });
+export function takeVolatile({ modules }: Tpm): Buffer {
+  const changes = new SectionChanges();
+  const sections = new Map([
+    [moment.name, encode(moment.schema, { at: process.hrtime.bigint() })],
+    ...applyChanges([{ changes: changes.collect(modules) }]),
+  ]);
+  const bytes = encodeRecords(sections);
+  changes.forget();
+  for (const section of sections.values()) section.fill(0);
+  return bytes;
 }
 
-/** What {@link takeVolatile} gave. Throws {@link StateRefused} if it is not that. */
-export function readVolatile(bytes: Buffer): VolatileState {
-  checkVersion(bytes, 'volatile');
-  try {
-    return decode(volatileState, bytes);
-  } catch (error) {
-    throw new StateRefused('the volatile state in it is damaged', { cause: error });
+/** Volatile state that was decoded: views of the bytes that it was decoded from. */
+export class VolatileState {
+  private readonly reader: SectionReader;
+  private readonly takenAt: bigint;
+
+  /** What {@link takeVolatile} gave. Throws {@link StateRefused} if it is not that. */
+  constructor(bytes: Buffer) {
+    this.reader = new SectionReader(decodeRecords(bytes, 'volatile'));
+    try {
+      this.takenAt = this.reader.one(moment).at;
+    } catch (error) {
+      throw damaged(error);
+    }
+  }
+
+  /** Puts it into a TPM that has loaded its durable state; there may have been later state. Rejects with {@link StateRefused} if it is damaged. */
+  async putInto(tpm: Tpm): Promise<void> {
+    try {
+      await tpm.putBack(this.reader, { takenAt: this.takenAt, mayBeOlder: true });
+    } catch (error) {
+      throw error instanceof TpmError || error instanceof RangeError ? damaged(error) : error;
+    }
   }
 }
 
-/**
- * Puts volatile state into a TPM that has loaded its durable state and has power. If it may be older than what the guest had last, commits of
- * ephemeral keys that were open are not any more.
- */
-export async function restoreVolatile(tpm: Tpm, state: VolatileState, mayBeOlder: boolean): Promise<void> {
-  tpm.clock.restore(state.clock);
-  tpm.power.restore(state.power);
-  tpm.dictionaryAttack.restore(state.dictionaryAttack);
-  tpm.hierarchies.restoreSnapshot(state.hierarchies);
-  tpm.pcrs.restore(state.pcrs);
-  tpm.commandAudit.restore(state.commandAudit);
-  if (mayBeOlder) tpm.commits.restoreSpent(state.commits);
-  else tpm.commits.restore(state.commits);
-  await tpm.drtm.restore(state.drtm);
-  tpm.sessions.restoreSnapshot(state.sessions);
-  await tpm.objects.restore(state.objects, tpm.keys);
-  tpm.nv.restore(state.nv);
+function damaged(cause: unknown): StateRefused {
+  return new StateRefused('the volatile state in it is damaged', { cause });
 }
 
 /** Records by their keys. */
@@ -99,12 +73,12 @@ export function encodeRecords(records: RecordSet): Buffer {
 }
 
 /** What {@link encodeRecords} was given; values are views. Throws {@link StateRefused}. */
-export function decodeRecords(bytes: Buffer): RecordSet {
-  checkVersion(bytes, 'permanent');
+export function decodeRecords(bytes: Buffer, part: StatePart): RecordSet {
+  checkVersion(bytes, part);
   const records = new Map<string, Buffer>();
   let at = 1;
   const take = (size: number): Buffer => {
-    if (size > bytes.length - at) throw new StateRefused('the permanent state in it is damaged');
+    if (size > bytes.length - at) throw new StateRefused(`the ${part} state in it is damaged`);
     at += size;
     return bytes.subarray(at - size, at);
   };
@@ -136,9 +110,9 @@ export class TrialRecords implements GuestRecords {
   }
 }
 
-function checkVersion(bytes: Buffer, what: string): void {
+function checkVersion(bytes: Buffer, part: StatePart): void {
   const version = bytes[0] ?? 0;
   if (version !== VERSION) {
-    throw new StateRefused(`its ${what} state has format version ${version.toString()}; this tpmux reads version ${VERSION.toString()}`);
+    throw new StateRefused(`its ${part} state has format version ${version.toString()}; this tpmux reads version ${VERSION.toString()}`);
   }
 }

@@ -2,15 +2,7 @@
 import type { GuestRecords } from '../../store/guest-records.js';
 import { TpmError } from '../../tpm/response-code.js';
 import { StateRefused, type StatePart } from '../guest-tpm.js';
-import {
-  decodeRecords,
-  encodeRecords,
-  readVolatile,
-  replaceRecords,
-  type RecordSet,
-  TrialRecords,
-  type VolatileState,
-} from './snapshot.js';
+import { decodeRecords, encodeRecords, replaceRecords, type RecordSet, TrialRecords, VolatileState } from './snapshot.js';
 import { openState, sealState, type StateOwner } from './state-blob.js';
 import { Tpm, type TpmParts } from '../tpm.js';
 import { JOURNAL_KEY } from './volatile-keeper.js';
@@ -49,18 +41,34 @@ export class StoredState {
     if (part === 'savestate') throw new StateRefused('a TPM 2.0 has no such state');
     const state = openState(this.owner, part, blob);
     if (part === 'volatile') {
-      readVolatile(state);
+      await this.tryVolatile(state);
       this.staged.volatile = state;
       return;
     }
-    const records = decodeRecords(state);
+    const records = decodeRecords(state, part);
+    await this.tryOut(records);
+    this.staged.permanent = records;
+  }
+
+  /** Whether a TPM can be made of these records. Rejects with {@link StateRefused} if not. */
+  private async tryOut(records: RecordSet): Promise<Tpm> {
+    const tpm = new Tpm({ ...this.parts, records: new TrialRecords(records) });
     try {
-      await new Tpm({ ...this.parts, records: new TrialRecords(records) }).load();
+      await tpm.load();
+      return tpm;
     } catch (error) {
       if (error instanceof TpmError) throw new StateRefused(`a record in it is damaged: ${error.message}`, { cause: error });
       throw error;
     }
-    this.staged.permanent = records;
+  }
+
+  /** The volatile state that `bytes` hold. Rejects with {@link StateRefused} if a TPM cannot go on from it. */
+  private async tryVolatile(bytes: Buffer): Promise<VolatileState> {
+    const state = new VolatileState(bytes);
+    const tpm = await this.tryOut(new Map());
+    await state.putInto(tpm);
+    tpm.objects.flushWhere(() => true);
+    return state;
   }
 
   /** Keeps volatile state durably for {@link apply}. */
@@ -106,7 +114,7 @@ export class StoredState {
 
   private async readOrDelete(stored: Buffer, isThere: boolean): Promise<VolatileState> {
     try {
-      return readVolatile(Buffer.from(stored));
+      return await this.tryVolatile(Buffer.from(stored));
     } catch (error) {
       this.forget();
       if (isThere) await this.records.commit(new Map([[VOLATILE_KEY, null]]));

@@ -1,11 +1,12 @@
-// Keeps the volatile state of a vTPM in a journal, so that another process goes on where this one was killed.
-import { applyChanges, type JournalRecord, type Sections } from '../../store/journal-record.js';
-import { JournalRefused, JournalUnwritable, type KeptJournal, type VolatileJournal } from '../../store/volatile-journal.js';
+// Keeps the volatile state of a vTPM in a journal: a command that fails is undone from it, and if the journal outlives the process another
+// one goes on where this one was killed.
+import { applyChanges, type JournalRecord } from '../../store/journal-record.js';
+import { JournalRefused, JournalUnwritable, type KeptJournal, type StateJournal } from '../../store/state-journal.js';
 import { struct, tpm2b, uint64, type Infer } from '../../tpm/schema.js';
-import { ReplyCache } from './reply-cache.js';
 import type { Tpm } from '../tpm.js';
-import { VolatileChanges } from './volatile-changes.js';
-import { restoreSections } from './volatile-sections.js';
+import { ReplyCache } from './reply-cache.js';
+import { SectionChanges } from './section-changes.js';
+import { type Origin, SectionReader, type Sections } from './section.js';
 
 /** Durable record that tells up to which record of which journal the commits have come. It is no part of the permanent state. */
 export const JOURNAL_KEY = 'journal';
@@ -16,29 +17,31 @@ type JournalMark = Infer<typeof journalMark>;
 const SMALLEST_LIMIT = 1024 * 1024;
 const GROWTH = 4;
 
+/** What is in the journal is the newest, and Time has run on since. */
+const JOURNAL_ORIGIN: Origin = { takenAt: undefined, mayBeOlder: false };
+
+/** A response, and by which token it will be asked for; 0 is none. */
+export interface TokenedResponse {
+  readonly token: number;
+  readonly response: Buffer;
+}
+
 /**
  * Writes what a command changed, before it is answered. Changes that go with a commit are written before it and count only if the commit is
  * durable, which a durable record with the journal's number tells: so both happen or none, at whatever moment the process is killed.
  */
 export class VolatileKeeper {
-  private readonly changes = new VolatileChanges();
+  private readonly changes = new SectionChanges();
   private limit = SMALLEST_LIMIT;
   /** The last record waits for its commit. */
   private uncommitted = false;
   private readonly answers = new ReplyCache();
-  /** Token of the command that executes. */
-  private token = 0;
 
-  constructor(private readonly journal: VolatileJournal) {}
+  constructor(private readonly journal: StateJournal) {}
 
   /** A power cycle begins, or goes on in this process. Throws {@link JournalUnwritable}. */
   begin(tpm: Tpm): void {
     this.rewrite(tpm, true);
-  }
-
-  /** A command with this token is going to be executed; 0 is none. */
-  executing(token: number): void {
-    this.token = token;
   }
 
   /** The response to the command with this token, if it changed anything and was one of the last. */
@@ -47,25 +50,26 @@ export class VolatileKeeper {
   }
 
   /**
-   * To be called after every operation, with the response if it was a command: whether anything was to be written. `onWrite` is called
-   * before that. Throws {@link JournalUnwritable}: then it is to be undone.
+   * Writes what changed: whether there was anything. `onWrite` is called before that. Throws {@link JournalUnwritable}: then it is to be
+   * undone.
    */
-  record(tpm: Tpm, response?: Buffer, onWrite?: () => void): boolean {
-    const written = this.write(tpm, false, response, onWrite);
-    if (this.journal.size > this.limit) this.shorten(tpm);
+  write(tpm: Tpm, answer?: TokenedResponse, onWrite?: () => void): boolean {
+    const written = this.append(tpm, false, answer, onWrite);
+    this.keepShort(tpm);
     return written;
   }
 
   /** Before a commit: what changed so far goes with it, and the response. Throws {@link JournalUnwritable}. */
-  prepareCommit(tpm: Tpm, response?: Buffer): void {
-    if (!this.write(tpm, true, response)) return;
+  prepareCommit(tpm: Tpm, answer?: TokenedResponse): void {
+    if (!this.append(tpm, true, answer)) return;
     this.uncommitted = true;
     tpm.durable.put(JOURNAL_KEY, journalMark, { id: this.journal.id, number: this.journal.lastNumber });
   }
 
   /** The commit is durable. */
-  committed(): void {
+  committed(tpm: Tpm): void {
     this.uncommitted = false;
+    this.keepShort(tpm);
   }
 
   /** The last operation is undone: puts the state before it into a TPM that has loaded what is durable. */
@@ -74,9 +78,9 @@ export class VolatileKeeper {
     const kept = this.journal.read();
     if (kept === undefined) throw new JournalRefused('it is gone');
     const sections = applyChanges(kept.records);
-    await restoreSections(fresh, sections);
+    await fresh.putBack(new SectionReader(sections), JOURNAL_ORIGIN);
     this.answers.restore(sections);
-    this.changes.adopt(fresh);
+    this.changes.adopt(fresh.modules);
   }
 
   /**
@@ -89,7 +93,7 @@ export class VolatileKeeper {
     const fresh = await load();
     const sections = replay(kept, await fresh.durable.load(JOURNAL_KEY, journalMark));
     try {
-      await restoreSections(fresh, sections);
+      await fresh.putBack(new SectionReader(sections), JOURNAL_ORIGIN);
     } catch (error) {
       throw new JournalRefused('what is in it cannot be put together', { cause: error });
     }
@@ -104,7 +108,7 @@ export class VolatileKeeper {
     this.journal.end();
   }
 
-  /** The process ends; the state stays. */
+  /** The process ends; what outlives it stays. */
   release(): void {
     this.changes.forget();
     this.journal.release();
@@ -121,7 +125,8 @@ export class VolatileKeeper {
     }
   }
 
-  private shorten(tpm: Tpm): void {
+  private keepShort(tpm: Tpm): void {
+    if (this.journal.size <= this.limit) return;
     try {
       this.rewrite(tpm, false);
     } catch (error) {
@@ -130,21 +135,23 @@ export class VolatileKeeper {
     }
   }
 
-  /** Whether there was something to write. */
-  private write(tpm: Tpm, withCommit: boolean, response: Buffer | undefined, onWrite?: () => void): boolean {
-    const changes = this.changes.collect(tpm);
-    if (response !== undefined && this.token !== 0 && (withCommit || changes.length > 0))
-      changes.push(this.answers.add(this.token, response));
+  private append({ modules }: Tpm, withCommit: boolean, answer: TokenedResponse | undefined, onWrite?: () => void): boolean {
+    const changes = this.changes.collect(modules);
+    if (answer !== undefined && answer.token !== 0 && (withCommit || changes.length > 0)) {
+      changes.push(this.answers.add(answer.token, answer.response));
+    }
     if (changes.length === 0) return false;
     onWrite?.();
     this.journal.append(changes, withCommit);
+    this.changes.wipe();
     return true;
   }
 
-  private rewrite(tpm: Tpm, renew: boolean): void {
+  private rewrite({ modules }: Tpm, renew: boolean): void {
     this.changes.forget();
     this.uncommitted = false;
-    this.journal.begin([...this.changes.collect(tpm), ...this.answers.all()], renew);
+    this.journal.begin([...this.changes.collect(modules), ...this.answers.all()], renew);
+    this.changes.wipe();
     this.limit = Math.max(SMALLEST_LIMIT, GROWTH * this.journal.size);
   }
 }

@@ -1,7 +1,8 @@
 // TPM 2.0 Library Part 1, 36: Timing components.
 import { randomBytes } from 'node:crypto';
-import { type Infer, struct, uint32, uint64, uint8 } from '../../tpm/schema.js';
+import { struct, uint32, uint64, uint8 } from '../../tpm/schema.js';
 import type { TPM_CLOCK_ADJUST } from '../../tpm/constants/index.js';
+import { type Origin, section, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import type { DurableState } from './durable.js';
 
 /** The durable clock is at most this many milliseconds behind (TPM_PT_CLOCK_UPDATE). A power of two. */
@@ -17,40 +18,29 @@ const record = struct({ version: uint8, clock: uint64, safe: uint8, resetCount: 
 /** What Shutdown(STATE) keeps. */
 export const savedCounters = struct({ restartCount: uint32, clearCount: uint32 });
 
-/** What a snapshot holds: durable counters too, so that contexts saved before it can be loaded after it. */
-export const clockSnapshot = struct({
-  time: uint64,
-  clock: uint64,
-  durableClock: uint64,
-  rate: uint32,
-  safe: uint8,
-  epoch: uint32,
-  resetCount: uint32,
-  totalResetCount: uint32,
-  restartCount: uint32,
-  clearCount: uint32,
-});
-export type ClockSnapshot = Infer<typeof clockSnapshot>;
-
 /**
- * What lets another process of the same host go on without a gap: Time stood at `rateTime` when the monotonic clock, which counts from the
- * boot of the host, stood at `rateAt` (ns). It changes only where the clock is set.
+ * What Time and Clock go on from: Time stood at `rateTime` when the monotonic clock, which counts from the boot of the host, stood at
+ * `rateAt` (ns). It changes only where the clock is set. Durable counters are in it, so that contexts saved before it can be loaded after it.
  */
-export const clockAnchors = struct({
-  rateAt: uint64,
-  rateTime: uint64,
-  rate: uint32,
-  clockAtSync: uint64,
-  timeAtSync: uint64,
-  safe: uint8,
-  epoch: uint32,
-  restartCount: uint32,
-  clearCount: uint32,
-});
-export type ClockAnchors = Infer<typeof clockAnchors>;
+const anchors = section(
+  'clock',
+  struct({
+    rateAt: uint64,
+    rateTime: uint64,
+    rate: uint32,
+    clockAtSync: uint64,
+    timeAtSync: uint64,
+    safe: uint8,
+    epoch: uint32,
+    resetCount: uint32,
+    totalResetCount: uint32,
+    restartCount: uint32,
+    clearCount: uint32,
+  }),
+);
 
 /** Time, Clock and the counters that tell one power cycle from another. Times are in milliseconds. */
-export class Clock {
+export class Clock implements StateModule {
   /** Number of TPM resets since the last TPM2_Clear. */
   resetCount = 0;
   /** Number of TPM resets ever; saved contexts are bound to it. */
@@ -99,7 +89,7 @@ export class Clock {
 
   /** Milliseconds since power was applied. */
   get time(): bigint {
-    return this.rateTime + ((process.hrtime.bigint() - this.rateAt) * NOMINAL_RATE) / (this.rate * 1_000_000n);
+    return this.timeAt(process.hrtime.bigint());
   }
 
   /** TPM2_ClockRateAdjust: one step of a {@link TPM_CLOCK_ADJUST}, within the limits of the rate. */
@@ -151,46 +141,35 @@ export class Clock {
     this.durable.put(RECORD_KEY, record, { version: 1, clock, safe: Number(this.safeFlag), resetCount, totalResetCount });
   }
 
-  /** Lets Time and Clock go on as if they had been restored at `since` of the monotonic clock (ns): time passes while a command is undone. */
-  catchUp(since: bigint): void {
-    this.rateAt = since;
-  }
-
   /** What {@link changed} recorded could not be made durable: after a crash a higher value may have been reported. */
   notStored(): void {
     this.safeFlag = false;
   }
 
-  snapshot(): ClockSnapshot {
-    const { time, clock, durableClock, epoch, resetCount, totalResetCount, restartCount, clearCount } = this;
-    const rate = Number(this.rate);
-    return { time, clock, durableClock, rate, safe: Number(this.safeFlag), epoch, resetCount, totalResetCount, restartCount, clearCount };
+  writeSections(writer: SectionWriter): void {
+    const { rateAt, rateTime, rate, clockAtSync, timeAtSync, epoch, resetCount, totalResetCount, restartCount, clearCount } = this;
+    const safe = Number(this.safeFlag);
+    const counters = { epoch, resetCount, totalResetCount, restartCount, clearCount };
+    const mark = [rateAt, rateTime, rate, clockAtSync, timeAtSync, safe, epoch, resetCount, totalResetCount, restartCount, clearCount];
+    writer.one(anchors, () => ({ rateAt, rateTime, rate: Number(rate), clockAtSync, timeAtSync, safe, ...counters }), mark);
   }
 
-  /** Time and Clock go on from where they stood. */
-  restore({ time, clock, rate, safe, ...counters }: ClockSnapshot): void {
-    this.rateAt = process.hrtime.bigint();
-    this.rateTime = time;
-    this.timeAtSync = time;
-    this.clockAtSync = clock;
-    this.rate = BigInt(rate);
-    this.safeFlag = safe !== 0;
-    Object.assign(this, counters);
-  }
-
-  anchors(): ClockAnchors {
-    const { rateAt, rateTime, clockAtSync, timeAtSync, epoch, restartCount, clearCount } = this;
-    const rate = Number(this.rate);
-    return { rateAt, rateTime, rate, clockAtSync, timeAtSync, safe: Number(this.safeFlag), epoch, restartCount, clearCount };
-  }
-
-  /** Time and Clock go on as if this process had been there all the time. What is durable was loaded before. */
-  restoreAnchors({ rateAt, rate, safe, ...others }: ClockAnchors): void {
-    Object.assign(this, others);
+  /** Time and Clock go on as if this process had been there all the time, or from where they stood when the state was taken. */
+  readSections(reader: SectionReader, { takenAt }: Origin): void {
+    const { rateAt, rate, safe, ...others } = reader.one(anchors);
     const now = process.hrtime.bigint();
-    this.rateAt = rateAt < now ? rateAt : now;
+    Object.assign(this, others);
+    this.rateAt = rateAt;
     this.rate = BigInt(rate);
     this.safeFlag = safe !== 0;
+    if (takenAt !== undefined) {
+      this.rateTime = this.timeAt(takenAt);
+      this.rateAt = now;
+    } else if (rateAt > now) this.rateAt = now;
+  }
+
+  private timeAt(moment: bigint): bigint {
+    return this.rateTime + ((moment - this.rateAt) * NOMINAL_RATE) / (this.rate * 1_000_000n);
   }
 
   /** TPM2_Clear: Clock and the counters start over. */

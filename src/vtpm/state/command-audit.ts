@@ -1,7 +1,8 @@
 // TPM 2.0 Library Part 1, 34.2: command audit.
 import { TPM_ALG, TPM_CC } from '../../tpm/constants/index.js';
 import { digestSize, hash } from '../../tpm/hash.js';
-import { type Infer, list, struct, tpm2b, uint16, uint32, uint64, uint8 } from '../../tpm/schema.js';
+import { list, struct, tpm2b, uint16, uint32, uint64, uint8 } from '../../tpm/schema.js';
+import { section, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import type { DurableState } from './durable.js';
 
 const RECORD_KEY = 'command-audit';
@@ -9,12 +10,10 @@ const MAX_COMMANDS = 1024;
 const record = struct({ version: uint8, alg: uint16, counter: uint64, commands: list(uint32, MAX_COMMANDS) });
 const none = Buffer.alloc(0);
 
-/** What a snapshot holds besides the durable part. */
-export const commandAuditSnapshot = struct({ digest: tpm2b(64), algChanged: uint8 });
-export type CommandAuditSnapshot = Infer<typeof commandAuditSnapshot>;
+const untilPowerOff = section('command-audit', struct({ digest: tpm2b(64), algChanged: uint8 }));
 
 /** Which commands are audited, and the digest of those that were executed. */
-export class CommandAudit {
+export class CommandAudit implements StateModule {
   /** Hash algorithm of the digest. */
   alg: number = TPM_ALG.SHA512;
   /** Number of digests that were begun (TPM_PT_AUDIT_COUNTER). */
@@ -90,12 +89,14 @@ export class CommandAudit {
     this.store();
   }
 
-  snapshot(): CommandAuditSnapshot {
-    return { digest: this.digest, algChanged: Number(this.algChanged) };
+  writeSections(writer: SectionWriter): void {
+    const { digest, algChanged } = this;
+    writer.one(untilPowerOff, () => ({ digest, algChanged: Number(algChanged) }), [digest, algChanged]);
   }
 
-  restore({ digest, algChanged }: CommandAuditSnapshot): void {
-    this.digest = digest;
+  readSections(reader: SectionReader): void {
+    const { digest, algChanged } = reader.one(untilPowerOff);
+    this.digest = Buffer.from(digest);
     this.algChanged = algChanged !== 0;
   }
 

@@ -7,6 +7,7 @@ import { TPM_ALG } from '../../tpm/constants/index.js';
 import { KDFa } from '../../tpm/kdf.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { type Infer, struct, tpm2b, uint64 } from '../../tpm/schema.js';
+import { type Origin, section, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 
 /** How many of the last commits can be used (TPM_PT_SPLIT_MAX). A power of two, so that a number tells its place. */
 export const COMMIT_WINDOW = 128;
@@ -17,13 +18,16 @@ const none = Buffer.alloc(0);
 /** What Shutdown(STATE) keeps. */
 export const savedCommits = struct({ nonce: tpm2b(NONCE_SIZE), next: uint64, open: tpm2b(COMMIT_WINDOW / 8) });
 export type SavedCommits = Infer<typeof savedCommits>;
+const commitsSection = section('commits', savedCommits);
 
 /** The commit counter of one vTPM; new with each TPM reset. */
-export class Commits {
+export class Commits implements StateModule {
   private nonce = randomBytes(NONCE_SIZE);
   private next = 0n;
   /** Commits that were not used yet, by their whole number. */
   private open = new Set<bigint>();
+  /** How often one was used. */
+  private ended = 0;
 
   /** The ephemeral private key that the next {@link commit} will stand for, bound to the Name of a key if given. To be zeroized. */
   upcoming(curve: Curve, name: Buffer = none): Buffer {
@@ -49,7 +53,9 @@ export class Commits {
   /** A commit was used: it cannot be again. */
   end(counter: number): void {
     const number = this.find(counter);
-    if (number !== undefined) this.open.delete(number);
+    if (number === undefined) return;
+    this.open.delete(number);
+    this.ended++;
   }
 
   save(): SavedCommits {
@@ -70,12 +76,18 @@ export class Commits {
     this.open = new Set(places.map((place) => next - 1n - BigInt(place)));
   }
 
+  writeSections(writer: SectionWriter): void {
+    writer.one(commitsSection, () => this.save(), [this.nonce, this.next, this.ended]);
+  }
+
   /**
-   * As {@link restore}, but what was open is not, and every number stands for another key from now on. For state that may be an older
-   * one: a key that had been used since would be used a second time, and two signatures with it give the signer's private key away.
+   * In state that may be an older one nothing is open, and every number stands for another key from now on: a key that had been used since
+   * would be used a second time, and two signatures with it give the signer's private key away. In the newest state they are as they
+   * were: a command whose record is missing has not been answered, so no signature of it is known.
    */
-  restoreSpent(saved: SavedCommits): void {
-    this.restore(spent(saved));
+  readSections(reader: SectionReader, { mayBeOlder }: Origin): void {
+    const saved = reader.one(commitsSection);
+    this.restore(mayBeOlder ? spent(saved) : saved);
   }
 
   private find(counter: number): bigint | undefined {
@@ -90,7 +102,7 @@ export class Commits {
   }
 }
 
-/** What {@link Commits.restoreSpent} goes on with. */
+/** Commits none of which is open; their numbers go on. */
 export function spent({ next }: SavedCommits): SavedCommits {
   return { nonce: randomBytes(NONCE_SIZE), next, open: Buffer.alloc(COMMIT_WINDOW / 8) };
 }

@@ -1,5 +1,6 @@
 // TPM 2.0 Library Part 1, 19.8: Dictionary attack protection.
-import { type Infer, struct, uint32, uint64, uint8 } from '../../tpm/schema.js';
+import { struct, uint32, uint64, uint8 } from '../../tpm/schema.js';
+import { section, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import type { Clock } from './clock.js';
 import type { DurableState } from './durable.js';
 
@@ -15,19 +16,14 @@ const record = struct({
   sinceLockout: uint64,
 });
 
-/** What a snapshot holds besides the durable part: how long the timers have run, in milliseconds. */
-export const dictionaryAttackSnapshot = struct({ sinceSelfHeal: uint64, sinceLockout: uint64 });
-export type DictionaryAttackSnapshot = Infer<typeof dictionaryAttackSnapshot>;
-
 /** From which Time (ms) the timers count, as 64-bit two's complement. */
-export const dictionaryAttackTimers = struct({ selfHealAt: uint64, lockoutAt: uint64 });
-export type DictionaryAttackTimers = Infer<typeof dictionaryAttackTimers>;
+const timers = section('dictionary-attack', struct({ selfHealAt: uint64, lockoutAt: uint64 }));
 
 /** What a new TPM has, and TPM2_Clear brings back. */
 const initial = { failedTries: 0, maxTries: 3, recoveryTime: 1000, lockoutRecovery: 1000, lockoutAuthEnabled: true } as const;
 
 /** Counts authorization failures of protected entities and says when to refuse. Times are in seconds, as in Part 3. */
-export class DictionaryAttack {
+export class DictionaryAttack implements StateModule {
   failedTries: number = initial.failedTries;
   maxTries: number = initial.maxTries;
   recoveryTime: number = initial.recoveryTime;
@@ -66,7 +62,6 @@ export class DictionaryAttack {
 
   private store(sinceSelfHeal: bigint, sinceLockout: bigint): void {
     const { failedTries, maxTries, recoveryTime, lockoutRecovery } = this;
-    const timers = { sinceSelfHeal, sinceLockout };
     const lockoutAuthEnabled = Number(this.lockoutAuthEnabled);
     this.durable.put(RECORD_KEY, record, {
       version: 1,
@@ -75,7 +70,8 @@ export class DictionaryAttack {
       recoveryTime,
       lockoutRecovery,
       lockoutAuthEnabled,
-      ...timers,
+      sinceSelfHeal,
+      sinceLockout,
     });
   }
 
@@ -101,23 +97,16 @@ export class DictionaryAttack {
     this.heal();
   }
 
-  snapshot(): DictionaryAttackSnapshot {
-    const now = this.clock.time;
-    return { sinceSelfHeal: now - this.selfHealAt, sinceLockout: now - this.lockoutAt };
+  writeSections(writer: SectionWriter): void {
+    const { selfHealAt, lockoutAt } = this;
+    writer.one(timers, () => ({ selfHealAt: BigInt.asUintN(64, selfHealAt), lockoutAt: BigInt.asUintN(64, lockoutAt) }), [
+      selfHealAt,
+      lockoutAt,
+    ]);
   }
 
-  /** To be called when the clock is restored. */
-  restore({ sinceSelfHeal, sinceLockout }: DictionaryAttackSnapshot): void {
-    const now = this.clock.time;
-    this.selfHealAt = now - sinceSelfHeal;
-    this.lockoutAt = now - sinceLockout;
-  }
-
-  timers(): DictionaryAttackTimers {
-    return { selfHealAt: BigInt.asUintN(64, this.selfHealAt), lockoutAt: BigInt.asUintN(64, this.lockoutAt) };
-  }
-
-  restoreTimers({ selfHealAt, lockoutAt }: DictionaryAttackTimers): void {
+  readSections(reader: SectionReader): void {
+    const { selfHealAt, lockoutAt } = reader.one(timers);
     this.selfHealAt = BigInt.asIntN(64, selfHealAt);
     this.lockoutAt = BigInt.asIntN(64, lockoutAt);
   }

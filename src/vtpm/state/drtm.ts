@@ -1,7 +1,8 @@
 // TPM 2.0 Library Part 3, 22.9 to 22.11 and Part 1, 34.3: the event sequence of a dynamic root of trust, or of the H-CRTM before startup.
 import { DRTM_PCR, HCRTM_PCR } from '../../tpm/constants/index.js';
-import { type Infer, sizedOrNull, struct, uint8 } from '../../tpm/schema.js';
+import { sizedOrNull, struct, uint8 } from '../../tpm/schema.js';
 import { Sequence } from '../sequences/sequence.js';
+import { section, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import type { PcrLog } from './pcr-log.js';
 import type { Clock } from './clock.js';
 import type { Pcrs } from './pcrs.js';
@@ -12,8 +13,7 @@ import { fromStoredSequence, storedSequence, toStoredSequence } from './stored/s
 export const DRTM_LOCALITY = 4;
 const none = Buffer.alloc(0);
 
-export const drtmSnapshot = struct({ preStartup: uint8, sequence: sizedOrNull(storedSequence) });
-export type DrtmSnapshot = Infer<typeof drtmSnapshot>;
+const launch = section('drtm', struct({ preStartup: uint8, sequence: sizedOrNull(storedSequence) }));
 
 /** What a sequence changes. */
 export interface DrtmSurroundings {
@@ -24,7 +24,7 @@ export interface DrtmSurroundings {
 }
 
 /** The D-RTM sequence of one vTPM. It takes no object slot; every TPM command ends it. */
-export class Drtm {
+export class Drtm implements StateModule {
   /** An H-CRTM was measured in this power cycle, before TPM2_Startup. */
   preStartup = false;
   private sequence: Sequence | undefined;
@@ -66,12 +66,17 @@ export class Drtm {
     this.sequence = undefined;
   }
 
-  snapshot(): DrtmSnapshot {
-    const sequence = this.sequence === undefined ? null : toStoredSequence(this.sequence.save());
-    return { preStartup: Number(this.preStartup), sequence };
+  writeSections(writer: SectionWriter): void {
+    const { preStartup, sequence } = this;
+    writer.one(
+      launch,
+      () => ({ preStartup: Number(preStartup), sequence: sequence === undefined ? null : toStoredSequence(sequence.save()) }),
+      [preStartup, sequence, sequence?.revision],
+    );
   }
 
-  async restore({ preStartup, sequence }: DrtmSnapshot): Promise<void> {
+  async readSections(reader: SectionReader): Promise<void> {
+    const { preStartup, sequence } = reader.one(launch);
     this.preStartup = preStartup !== 0;
     this.sequence = sequence === null ? undefined : await Sequence.restore(fromStoredSequence(sequence));
   }

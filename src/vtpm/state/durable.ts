@@ -8,8 +8,6 @@ import { decode, encode, type Schema } from '../../tpm/schema.js';
  * transaction, before the response is given.
  */
 export class DurableState {
-  /** Called before the first change that the next {@link commit} makes durable. */
-  beforeChange: (() => void) | undefined;
   private readonly records: GuestRecords;
   private pending = new Map<string, Buffer | null>();
 
@@ -24,17 +22,11 @@ export class DurableState {
 
   /** Replaces record `key`. The value is encoded now, so later changes of it need another put. */
   put<T>(key: string, schema: Schema<T>, value: T): void {
-    this.announce();
     this.pending.set(key, encode(schema, value));
   }
 
   delete(key: string): void {
-    this.announce();
     this.pending.set(key, null);
-  }
-
-  private announce(): void {
-    if (!this.dirty) this.beforeChange?.();
   }
 
   /** One record as last committed, or undefined if there is none. */

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { TPM_ALG, TPM_RH } from '../../tpm/constants/index.js';
 import { type Infer, struct, tpm2b, uint8, uint16 } from '../../tpm/schema.js';
+import { section, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import type { DurableState } from './durable.js';
 
 /** Bytes of a hierarchy's seed and of its proof. */
@@ -37,9 +38,7 @@ export const savedHierarchies = struct({
   nullProof: tpm2b(64),
 });
 export type SavedHierarchies = Infer<typeof savedHierarchies>;
-/** What a snapshot holds besides the durable part. */
-export const hierarchySnapshot = struct({ saved: savedHierarchies, platformEnabled: uint8 });
-export type HierarchySnapshot = Infer<typeof hierarchySnapshot>;
+const untilPowerOff = section('hierarchies', struct({ saved: savedHierarchies, platformEnabled: uint8 }));
 
 function fresh(handle: number): Hierarchy {
   return {
@@ -54,7 +53,7 @@ function fresh(handle: number): Hierarchy {
 }
 
 /** Owner, endorsement, platform, null and lockout of one vTPM. */
-export class Hierarchies {
+export class Hierarchies implements StateModule {
   readonly owner = fresh(TPM_RH.OWNER);
   readonly endorsement = fresh(TPM_RH.ENDORSEMENT);
   readonly platform = fresh(TPM_RH.PLATFORM);
@@ -150,24 +149,36 @@ export class Hierarchies {
     };
   }
 
-  snapshot(): HierarchySnapshot {
-    return { saved: this.save(), platformEnabled: Number(this.platform.enabled) };
+  writeSections(writer: SectionWriter): void {
+    const { owner, endorsement, platform } = this;
+    writer.one(untilPowerOff, () => ({ saved: this.save(), platformEnabled: Number(platform.enabled) }), [
+      platform.authValue,
+      platform.policyAlg,
+      platform.policy,
+      platform.enabled,
+      owner.enabled,
+      endorsement.enabled,
+      this.platformNvEnabled,
+      this.null.seed,
+      this.null.proof,
+    ]);
   }
 
-  restoreSnapshot({ saved, platformEnabled }: HierarchySnapshot): void {
+  readSections(reader: SectionReader): void {
+    const { saved, platformEnabled } = reader.one(untilPowerOff);
     this.restore(saved, true);
     this.platform.enabled = platformEnabled !== 0;
   }
 
   /** For a startup after Shutdown(STATE). `resume` is Startup(STATE), otherwise Startup(CLEAR). */
   restore(saved: SavedHierarchies, resume: boolean): void {
-    this.null.seed = saved.nullSeed;
-    this.null.proof = saved.nullProof;
+    this.null.seed = Buffer.from(saved.nullSeed);
+    this.null.proof = Buffer.from(saved.nullProof);
     this.platform.enabled = true;
     if (!resume) return;
-    this.platform.authValue = saved.platformAuth;
+    this.platform.authValue = Buffer.from(saved.platformAuth);
     this.platform.policyAlg = saved.platformPolicyAlg;
-    this.platform.policy = saved.platformPolicy;
+    this.platform.policy = Buffer.from(saved.platformPolicy);
     this.owner.enabled = saved.ownerEnabled !== 0;
     this.endorsement.enabled = saved.endorsementEnabled !== 0;
     this.platformNvEnabled = saved.platformNvEnabled !== 0;

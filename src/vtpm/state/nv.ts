@@ -2,9 +2,10 @@
 import { nvType, TPM_NT, TPMA_NV } from '../../tpm/constants/index.js';
 import { nameOfNvPublic } from '../../tpm/name.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
-import { type Infer, list, struct, tpm2b, uint8 } from '../../tpm/schema.js';
+import { type Infer, struct, tpm2b, uint8 } from '../../tpm/schema.js';
 import { TPMS_NV_PUBLIC } from '../../tpm/structures/index.js';
 import type { Limits } from '../limits.js';
+import { sectionFamily, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import type { DurableState } from './durable.js';
 
 /** An NV index. `publicArea` is replaced, never changed in place, so that {@link name} can be remembered. */
@@ -24,11 +25,9 @@ export const ORDERLY_COUNT = 0xffn;
 
 const PREFIX = 'nv/';
 const record = struct({ version: uint8, publicArea: TPMS_NV_PUBLIC, authValue: tpm2b(64), data: tpm2b(2048) });
-/** One index as it is stored. */
-export const storedNvIndex = record;
-/** What a snapshot holds: the orderly indices, which may be ahead of their records. */
-export const nvSnapshot = list(record, 65536);
-export type NvSnapshot = Infer<typeof nvSnapshot>;
+type StoredNvIndex = Infer<typeof record>;
+/** The orderly indices by their handles: they may be ahead of their records. */
+const orderlyIndices = sectionFamily(PREFIX, record);
 const COUNTER_KEY = 'nv-max-counter';
 const counterRecord = struct({ value: tpm2b(8) });
 
@@ -54,6 +53,10 @@ function isCounter(index: NvIndex): boolean {
   return nvType(index.publicArea.attributes) === TPM_NT.COUNTER;
 }
 
+function stored({ publicArea, authValue, data }: NvIndex): StoredNvIndex {
+  return { version: 1, publicArea, authValue, data };
+}
+
 /** Attributes that a TPM restart or reset clears. */
 function startupClears(index: NvIndex, reset: boolean): number {
   const losesData = !isCounter(index) && (nvHas(index, TPMA_NV.CLEAR_STCLEAR) || (reset && nvHas(index, TPMA_NV.ORDERLY)));
@@ -63,7 +66,7 @@ function startupClears(index: NvIndex, reset: boolean): number {
 }
 
 /** The NV indices of one vTPM. */
-export class NvMemory {
+export class NvMemory implements StateModule {
   private readonly indices = new Map<number, NvIndex>();
   private readonly names = new WeakMap<TPMS_NV_PUBLIC, Buffer>();
   /** No counter that was deleted ever had a higher value; a new counter starts above (Part 1, 37.2.4). */
@@ -78,10 +81,7 @@ export class NvMemory {
 
   async load(): Promise<void> {
     this.indices.clear();
-    for (const [, { publicArea, authValue, data }] of await this.durable.loadAll(PREFIX, record)) {
-      const { nvIndex: handle } = publicArea;
-      this.indices.set(handle, { handle, publicArea, authValue: Buffer.from(authValue), data: Buffer.from(data), revision: 0 });
-    }
+    for (const [, index] of await this.durable.loadAll(PREFIX, record)) this.take(index);
     const counter = await this.durable.load(COUNTER_KEY, counterRecord);
     this.maxCounter = counter?.value.readBigUInt64BE() ?? 0n;
   }
@@ -186,8 +186,7 @@ export class NvMemory {
   /** Makes an index durable now, orderly or not. */
   store(index: NvIndex): void {
     index.revision++;
-    const { publicArea, authValue, data } = index;
-    this.durable.put(keyOf(index.handle), record, { version: 1, publicArea, authValue, data });
+    this.durable.put(keyOf(index.handle), record, stored(index));
   }
 
   /** Shutdown: the data of orderly indices becomes durable. */
@@ -200,21 +199,30 @@ export class NvMemory {
     return [...this.indices.values()].filter((index) => nvHas(index, TPMA_NV.ORDERLY));
   }
 
-  snapshot(): NvSnapshot {
-    return this.orderly.map(({ publicArea, authValue, data }) => ({ version: 1, publicArea, authValue, data }));
+  writeSections(writer: SectionWriter): void {
+    writer.each(orderlyIndices, () =>
+      this.orderly.map((index) => ({
+        rest: index.handle.toString(),
+        mark: [index, index.revision],
+        take: () => stored(index),
+      })),
+    );
   }
 
   /** An index that is not there any more stays so. */
-  restore(snapshot: NvSnapshot): void {
-    for (const { publicArea, authValue, data } of snapshot) {
-      const handle = publicArea.nvIndex;
-      if (this.indices.has(handle)) this.indices.set(handle, { handle, publicArea, authValue, data, revision: 0 });
-    }
+  readSections(reader: SectionReader): void {
+    for (const [, index] of reader.each(orderlyIndices)) if (this.indices.has(index.publicArea.nvIndex)) this.take(index);
   }
 
   /** Value that a new counter's first increment gives: above that of every counter that was deleted. */
   get firstCount(): bigint {
     return this.maxCounter + 1n;
+  }
+
+  /** Puts an index in place as it was stored; its values are copied. */
+  private take({ publicArea, authValue, data }: StoredNvIndex): void {
+    const { nvIndex: handle } = publicArea;
+    this.indices.set(handle, { handle, publicArea, authValue: Buffer.from(authValue), data: Buffer.from(data), revision: 0 });
   }
 
   /** Whether that changed anything. */

@@ -3,20 +3,20 @@ import type { PrivatePart } from '../../keys/engine.js';
 import type { KeyManagement } from '../../keys/key-management.js';
 import { HANDLE_RANGE, TPM_ALG, TPM_RH, TPMA_OBJECT } from '../../tpm/constants/index.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
-import { type Infer, list, sizedOrNull, struct, uint32, uint64 } from '../../tpm/schema.js';
+import { struct, uint64 } from '../../tpm/schema.js';
 import type { TPMT_PUBLIC } from '../../tpm/structures/index.js';
 import { Sequence } from '../sequences/sequence.js';
 import type { Limits } from '../limits.js';
+import { type Member, section, sectionFamily, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import type { TpmObject } from './object.js';
 import { fromStored, storedObject, toStored } from './stored/stored-object.js';
 import { fromStoredSequence, storedSequence, toStoredSequence } from './stored/stored-sequence.js';
 
-/** What a snapshot holds: of each handle an object or a sequence. */
-export const objectSnapshot = struct({
-  contexts: uint64,
-  loaded: list(struct({ handle: uint32, object: sizedOrNull(storedObject), sequence: sizedOrNull(storedSequence) }), 65536),
-});
-export type ObjectSnapshot = Infer<typeof objectSnapshot>;
+const common = section('objects', struct({ contexts: uint64 }));
+/** Loaded objects by their handles. */
+const loadedObjects = sectionFamily('object/', storedObject);
+/** Sequences by their handles. */
+const loadedSequences = sectionFamily('sequence/', storedSequence);
 
 /** What a transient handle stands for. */
 export type LoadedObject = TpmObject | Sequence;
@@ -49,14 +49,16 @@ export function privatePartOf(object: TpmObject): PrivatePart {
 }
 
 /** The transient objects and sequences of one vTPM. */
-export class TransientObjects {
+export class TransientObjects implements StateModule {
   private readonly slots: (LoadedObject | undefined)[] = [];
   private readonly limits: Limits;
+  private readonly keys: KeyManagement;
   /** `sequence` of the newest saved context of an object or sequence. */
   contexts = 0n;
 
-  constructor(limits: Limits) {
+  constructor(limits: Limits, keys: KeyManagement) {
     this.limits = limits;
+    this.keys = keys;
   }
 
   find(handle: number): LoadedObject | undefined {
@@ -107,23 +109,33 @@ export class TransientObjects {
     return true;
   }
 
-  snapshot(): ObjectSnapshot {
-    const loaded = this.handles.flatMap((handle) => {
-      const found = this.find(handle);
-      if (found === undefined) return [];
-      const object = found.kind === 'object' ? toStored(found) : null;
-      return [{ handle, object, sequence: found.kind === 'object' ? null : toStoredSequence(found.save()) }];
-    });
-    return { contexts: this.contexts, loaded };
+  writeSections(writer: SectionWriter): void {
+    const { contexts } = this;
+    writer.one(common, () => ({ contexts }), [contexts]);
+    writer.each(loadedObjects, () =>
+      this.members((found, rest) => (found.kind === 'object' ? { rest, mark: [found], take: () => toStored(found) } : undefined)),
+    );
+    writer.each(loadedSequences, () =>
+      this.members((found, rest) =>
+        found.kind === 'object' ? undefined : { rest, mark: [found, found.revision], take: () => toStoredSequence(found.save()) },
+      ),
+    );
   }
 
-  /** Costs no hardware command. */
-  async restore({ contexts, loaded }: ObjectSnapshot, keys: KeyManagement): Promise<void> {
-    this.contexts = contexts;
-    for (const { handle, object, sequence } of loaded) {
-      if (object !== null) this.replace(handle, fromStored(object, keys));
-      else if (sequence !== null) this.replace(handle, await Sequence.restore(fromStoredSequence(sequence)));
+  async readSections(reader: SectionReader): Promise<void> {
+    this.contexts = reader.one(common).contexts;
+    for (const [handle, object] of reader.each(loadedObjects)) this.replace(Number(handle), fromStored(object, this.keys));
+    for (const [handle, sequence] of reader.each(loadedSequences)) {
+      this.replace(Number(handle), await Sequence.restore(fromStoredSequence(sequence)));
     }
+  }
+
+  private members<T>(of: (found: LoadedObject, handle: string) => Member<T> | undefined): Member<T>[] {
+    return this.handles.flatMap((handle) => {
+      const found = this.find(handle);
+      const member = found && of(found, handle.toString());
+      return member === undefined ? [] : [member];
+    });
   }
 
   /** Removes the objects for which `condition` holds. */

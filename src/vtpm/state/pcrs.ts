@@ -6,12 +6,14 @@ import { PcrMatrix } from '../../properties/matrix/matrix.js';
 import type { MeasurementLog } from '../../properties/measurement-log/measurement-log.js';
 import type { Measurement } from '../../properties/providers/provider.js';
 import { type SavedMatrix, savedMatrix } from '../../properties/matrix/saved-matrix.js';
-import { type Infer, struct, tpm2b, uint16, uint32, uint8 } from '../../tpm/schema.js';
+import { struct, tpm2b, uint16, uint8 } from '../../tpm/schema.js';
 import { hash } from '../../tpm/hash.js';
 import { selectedPcrs } from '../../tpm/pcr-bitmap.js';
 import { TPML_PCR_SELECTION } from '../../tpm/structures/index.js';
+import type { SectionReader, SectionWriter, StateModule } from '../persistence/section.js';
 import type { DurableState } from './durable.js';
 import { PcrAllocation } from './pcr-allocation.js';
+import { readPcrs, writePcrs } from './pcr-sections.js';
 
 /** Attributes of a PCR: whether Shutdown(STATE) keeps it, and bit masks of the localities that may reset and extend it. */
 interface PcrAttributes {
@@ -52,20 +54,10 @@ const noPolicy = { alg: TPM_ALG.NULL, policy: Buffer.alloc(0) };
 /** What Shutdown(STATE) keeps. */
 export const savedPcrs = savedMatrix;
 
-/** What a snapshot holds. */
-export const pcrSnapshot = struct({
-  allocation: TPML_PCR_SELECTION,
-  values: savedPcrs,
-  updateCounter: uint32,
-  groupAuth: tpm2b(64),
-  reallocated: uint8,
-});
-export type PcrSnapshot = Infer<typeof pcrSnapshot>;
-
 const attributeAt = (index: number): PcrAttributes => attributes[index] ?? staticPcr;
 
 /** The PCRs of one vTPM: attributes, localities, and the counter that policy sessions look at. */
-export class Pcrs {
+export class Pcrs implements StateModule {
   private set: ProviderSet;
   private table: PcrMatrix;
   /** Incremented by every change that policies must notice (TPM2_PCR_Read `pcrUpdateCounter`). */
@@ -230,23 +222,17 @@ export class Pcrs {
     return this.current.selection(allBanks);
   }
 
-  snapshot(): PcrSnapshot {
-    const { updateCounter, groupAuth } = this;
-    return {
-      allocation: this.allocated,
-      values: this.save(),
-      updateCounter,
-      groupAuth,
-      reallocated: Number(this.reallocated),
-    };
+  writeSections(writer: SectionWriter): void {
+    writePcrs(writer, this);
   }
 
-  restore({ allocation, values, updateCounter, groupAuth, reallocated }: PcrSnapshot): void {
+  readSections(reader: SectionReader): void {
+    const { allocation, values, updateCounter, groupAuth, reallocated } = readPcrs(reader);
     this.goOnAs(values);
     this.takeIntoUse(PcrAllocation.of(allocation));
     this.restoreMatrix(values, () => true);
     this.updateCounter = updateCounter;
-    this.groupAuth = groupAuth;
+    this.groupAuth = Buffer.from(groupAuth);
     this.reallocated = reallocated !== 0;
   }
 

@@ -1,5 +1,6 @@
 // TPM 2.0 Library Part 1, 12.2: operational states, and Part 3, 9: what TPM2_Shutdown leaves for TPM2_Startup.
 import { type Infer, list, sizedOrNull, struct, tpm2b, uint32, uint64, uint8 } from '../../tpm/schema.js';
+import { section, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import { savedCounters } from './clock.js';
 import { savedCommits, spent } from './commits.js';
 import type { DurableState } from './durable.js';
@@ -24,12 +25,14 @@ const savedState = struct({
 export type SavedState = Infer<typeof savedState>;
 const record = struct({ version: uint8, orderly: uint8, daUsed: uint8, saved: sizedOrNull(savedState) });
 
-/** What a snapshot holds besides the durable part. */
-export const powerSnapshot = struct({ started: uint8, startupLocality: uint8, startedOrderly: uint8, established: uint8 });
-export type PowerSnapshot = Infer<typeof powerSnapshot>;
+/** Where the power cycle is. */
+const cycle = section(
+  'power',
+  struct({ started: uint8, startupLocality: uint8, startedOrderly: uint8, established: uint8, failed: uint8 }),
+);
 
 /** How the last power cycle ended, and where the present one is. */
-export class PowerState {
+export class PowerState implements StateModule {
   /** Between `_TPM_Init` and the end of power. */
   powered = false;
   /** TPM2_Startup was successful. */
@@ -107,17 +110,29 @@ export class PowerState {
     this.store();
   }
 
-  snapshot(): PowerSnapshot {
-    const { started, startupLocality, startedOrderly, established } = this;
-    return { started: Number(started), startupLocality, startedOrderly: Number(startedOrderly), established: Number(established) };
+  writeSections(writer: SectionWriter): void {
+    const { started, startupLocality, startedOrderly, established, failed } = this;
+    writer.one(
+      cycle,
+      () => ({
+        started: Number(started),
+        startupLocality,
+        startedOrderly: Number(startedOrderly),
+        established: Number(established),
+        failed: Number(failed),
+      }),
+      [started, startupLocality, startedOrderly, established, failed],
+    );
   }
 
   /** Power comes back to where it was. */
-  restore({ started, startupLocality, startedOrderly, established }: PowerSnapshot): void {
+  readSections(reader: SectionReader): void {
+    const { started, startupLocality, startedOrderly, established, failed } = reader.one(cycle);
     this.started = started !== 0;
     this.startupLocality = startupLocality;
     this.startedOrderly = startedOrderly !== 0;
     this.established = established !== 0;
+    this.failed = failed !== 0;
   }
 
   private store(): void {

@@ -1,18 +1,22 @@
 // TPM 2.0 Library Part 1, 19 (authorizations) and 30 (context management of sessions).
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
-import { type Infer, list, sized, struct, uint32, uint64 } from '../../tpm/schema.js';
+import { list, struct, uint32, uint64 } from '../../tpm/schema.js';
 import type { Limits } from '../limits.js';
+import { section, sectionFamily, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import type { PolicyState, Session } from './session.js';
 import { fromStoredSession, storedSession, toStoredSession } from './stored/stored-session.js';
 
-/** What a snapshot holds. `exclusiveAudit` is 0 if there is none. */
-export const sessionSnapshot = struct({
-  loaded: list(sized(storedSession), 65536),
-  saved: list(struct({ handle: uint32, contextId: uint64 }), 65536),
-  contextCounter: uint64,
-  exclusiveAudit: uint32,
-});
-export type SessionSnapshot = Infer<typeof sessionSnapshot>;
+/** Saved sessions and what all have in common. `exclusiveAudit` is 0 if there is none. */
+const table = section(
+  'sessions',
+  struct({
+    saved: list(struct({ handle: uint32, contextId: uint64 }), 65536),
+    contextCounter: uint64,
+    exclusiveAudit: uint32,
+  }),
+);
+/** Loaded sessions by their handles. */
+const loadedSessions = sectionFamily('session/', storedSession);
 
 /** A policy on which nothing has been asserted. */
 export function freshPolicy(digestSize: number): PolicyState {
@@ -45,9 +49,11 @@ type Slot = { readonly session: Session } | { readonly handle: number; readonly 
 /**
  * The sessions of one vTPM. HMAC and policy sessions share their indices, so an index belongs to one session, loaded or saved.
  */
-export class Sessions {
+export class Sessions implements StateModule {
   private readonly slots: (Slot | undefined)[] = [];
   private readonly limits: Limits;
+  /** How often a session came, went, or was saved or loaded. */
+  private moves = 0;
   /** `sequence` of the next saved session context: what is below numbers the places of loaded sessions. */
   contextCounter: bigint;
   /** Handle of the exclusive audit session, if any (Part 1, 34.3). */
@@ -91,7 +97,7 @@ export class Sessions {
     while (this.slots[index] !== undefined) index++;
     if (index >= this.limits.activeSessions) throw new TpmError(TPM_RC.SESSION_HANDLES);
     const session = make(index);
-    this.slots[index] = { session };
+    this.put(index, { session });
     return session;
   }
 
@@ -105,7 +111,7 @@ export class Sessions {
     if (slot === undefined) return false;
     if ('session' in slot) slot.session.sessionKey.fill(0);
     if (this.exclusiveAudit === ('session' in slot ? slot.session.handle : slot.handle)) this.exclusiveAudit = undefined;
-    this.slots[index] = undefined;
+    this.put(index, undefined);
     return true;
   }
 
@@ -113,7 +119,7 @@ export class Sessions {
   markSaved(session: Session): bigint {
     if (this.gapReached) throw new TpmError(TPM_RC.CONTEXT_GAP);
     const contextId = this.contextCounter++;
-    this.slots[session.handle & INDEX_MASK] = { handle: session.handle, contextId };
+    this.put(session.handle & INDEX_MASK, { handle: session.handle, contextId });
     return contextId;
   }
 
@@ -128,13 +134,14 @@ export class Sessions {
     this.requireMemory();
     const isOldest = this.isSaved(session.handle, this.oldestContext ?? 0n);
     if (this.gapReached && this.isLastPlace && !isOldest) throw new TpmError(TPM_RC.CONTEXT_GAP);
-    this.slots[session.handle & INDEX_MASK] = { session };
+    this.put(session.handle & INDEX_MASK, { session });
   }
 
   /** TPM reset: all sessions are gone, saved ones too. */
   clear(): void {
     this.flushLoaded();
     this.slots.length = 0;
+    this.moves++;
     this.contextCounter = this.firstContext;
   }
 
@@ -154,19 +161,36 @@ export class Sessions {
   /** Puts back what {@link saveTable} gave. */
   restoreTable(saved: readonly { handle: number; contextId: bigint }[], contextCounter: bigint): void {
     this.clear();
-    for (const { handle, contextId } of saved) this.slots[handle & INDEX_MASK] = { handle, contextId };
+    for (const { handle, contextId } of saved) this.put(handle & INDEX_MASK, { handle, contextId });
     this.contextCounter = contextCounter;
   }
 
-  snapshot(): SessionSnapshot {
-    const loaded = this.slots.flatMap((slot) => (slot !== undefined && 'session' in slot ? [toStoredSession(slot.session)] : []));
-    return { loaded, saved: this.saveTable(), contextCounter: this.contextCounter, exclusiveAudit: this.exclusiveAudit ?? 0 };
+  writeSections(writer: SectionWriter): void {
+    const { contextCounter, exclusiveAudit } = this;
+    writer.one(table, () => ({ saved: this.saveTable(), contextCounter, exclusiveAudit: exclusiveAudit ?? 0 }), [
+      contextCounter,
+      exclusiveAudit,
+      this.moves,
+    ]);
+    writer.each(loadedSessions, () =>
+      this.slots.flatMap((slot) =>
+        slot !== undefined && 'session' in slot
+          ? [{ rest: slot.session.handle.toString(), take: () => toStoredSession(slot.session) }]
+          : [],
+      ),
+    );
   }
 
-  restoreSnapshot({ loaded, saved, contextCounter, exclusiveAudit }: SessionSnapshot): void {
+  readSections(reader: SectionReader): void {
+    const { saved, contextCounter, exclusiveAudit } = reader.one(table);
     this.restoreTable(saved, contextCounter);
-    for (const stored of loaded) this.slots[stored.handle & INDEX_MASK] = { session: fromStoredSession(stored) };
+    for (const [, stored] of reader.each(loadedSessions)) this.put(stored.handle & INDEX_MASK, { session: fromStoredSession(stored) });
     this.exclusiveAudit = exclusiveAudit === 0 ? undefined : exclusiveAudit;
+  }
+
+  private put(index: number, slot: Slot | undefined): void {
+    this.slots[index] = slot;
+    this.moves++;
   }
 
   private get firstContext(): bigint {

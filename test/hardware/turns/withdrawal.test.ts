@@ -7,6 +7,7 @@ import type { Hardware } from '../../../src/hardware/hardware.js';
 import type { Turn } from '../../../src/hardware/turns/turn.js';
 import { CreatePrimary, GetRandom, Sign } from '../../../src/tpm/commands/index.js';
 import { HANDLE_RANGE, TPM_CC, TPM_ECC_CURVE, TPM_RH, TPM_ST, TPMA_OBJECT } from '../../../src/tpm/constants/index.js';
+import { Cancellation } from '../../../src/tpm/canceled.js';
 import { TPM_RC, TpmError } from '../../../src/tpm/response-code.js';
 import { openChipGuest } from '../../support/chip-guest.js';
 import { codeOf, frame, none, run } from '../../support/frames.js';
@@ -96,18 +97,18 @@ describe('commands that were given up', function () {
     const { chip, account } = await newGuest(hardware, 'hasty');
     const key = await makeKey(chip);
     slow = true;
-    const given = new AbortController();
-    account.signal = given.signal;
+    const given = new Cancellation();
+    account.cancellation = given;
     bench.relay.clear();
     const made = chip.create(guestKeyPublic(chip.rootPublic, rsaTemplate(TPMA_OBJECT.sign)), none);
     const waiting = chip.create(guestKeyPublic(chip.rootPublic, eccTemplate()), none);
     await waitFor(() => count(TPM_CC.Create) === 1);
-    given.abort();
+    given.cancel();
     await assert.rejects(made, isCanceled);
     await assert.rejects(waiting, isCanceled);
     assert.equal(hardware.usage().pending, 1, 'the chip is still at the first');
     await assert.rejects(chip.create(guestKeyPublic(chip.rootPublic, eccTemplate()), none), isCanceled);
-    account.signal = undefined;
+    account.cancellation = undefined;
     assert.ok(await signs(chip, key));
     assert.equal(count(TPM_CC.Create), 1);
     await chip.close();
@@ -132,14 +133,14 @@ describe('commands that were given up', function () {
 
   /** Gives up what `use` does while the chip is at `command`, and tells which commands the chip gets after that. */
   const givenUpDuring = async (account: Account, command: number, use: () => Promise<unknown>): Promise<string[]> => {
-    const given = new AbortController();
-    account.signal = given.signal;
+    const given = new Cancellation();
+    account.cancellation = given;
     held = command;
     const used = use();
     await waitFor(() => bench.relay.held === 1);
-    given.abort();
+    given.cancel();
     await assert.rejects(used, isCanceled);
-    account.signal = undefined;
+    account.cancellation = undefined;
     held = undefined;
     return await bench.commandsOf(async () => {
       bench.relay.release();

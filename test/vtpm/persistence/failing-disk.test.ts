@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { TPM_ALG, TPM_CAP, TPM_RH, TPM_SU, TPMA_NV } from '../../../src/tpm/constants/index.js';
 import * as Commands from '../../../src/tpm/commands/index.js';
+import { StoreError } from '../../../src/store/store-error.js';
+import { hash } from '../../../src/tpm/hash.js';
 import { TPM_RC } from '../../../src/tpm/response-code.js';
 import { codeOf, frame, none, password, run } from '../../support/frames.js';
 import { openTestTpm, type TestTpm } from '../../support/vtpm.js';
@@ -108,8 +110,25 @@ describe('a vTPM whose disk fails', () => {
 
   it('needs no disk for what is volatile', async () => {
     await whileFailing(async () => {
-      await run(guest.execute, Commands.GetRandom, { bytesRequested: 8 });
-      await run(guest.execute, Commands.PCR_Read, { pcrSelectionIn: [] });
+      const { randomBytes: one } = await run(guest.execute, Commands.GetRandom, { bytesRequested: 8 });
+      const { randomBytes: other } = await run(guest.execute, Commands.GetRandom, { bytesRequested: 8 });
+      assert.equal(one.length, 8);
+      assert.notDeepEqual(one, other);
+      const digest = Buffer.alloc(32, 3);
+      await run(guest.execute, Commands.PCR_Extend, { pcrHandle: 10, digests: [{ hashAlg: TPM_ALG.SHA256, digest }] });
+      assert.deepEqual(guest.tpm.readPcr(TPM_ALG.SHA256, 10), hash(TPM_ALG.SHA256, Buffer.alloc(32), digest));
     });
+    assert.deepEqual(guest.failures, []);
+  });
+
+  it('goes on by itself where the state of before cannot be read at once', async () => {
+    await run(guest.execute, Commands.NV_DefineSpace, DEFINE);
+    const increment = frame(Commands.NV_Increment, ON_INDEX, [password('')]);
+    guest.records.unreadable = new StoreError('reading the state of a guest', 'the disk cannot be read', 'look at the disk');
+    await whileFailing(() => retries(increment));
+    await retries(frame(Commands.GetRandom, { bytesRequested: 8 }));
+    guest.records.unreadable = undefined;
+    assert.equal(codeOf(await guest.execute(increment)), TPM_RC.SUCCESS);
+    assert.equal(await count(), 1n, 'it was incremented once');
   });
 });
