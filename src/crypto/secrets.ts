@@ -12,8 +12,8 @@ import { getCurve } from './ecc-curves.js';
 import { generateEccKey, isOnCurve, multiply } from './ecc.js';
 import { rsaEncryptMessage } from './rsa.js';
 
-/** What a secret is for: the label of its derivation, without the zero byte that ends it. */
-export type SecretUse = 'SECRET' | 'IDENTITY' | 'DUPLICATE';
+/** What a secret is for: the label of its derivation, without the zero byte that ends it. TPMUX: what tpmux keeps for itself. */
+export type SecretUse = 'SECRET' | 'IDENTITY' | 'DUPLICATE' | 'TPMUX';
 
 /** A secret and what its holder gets (the contents of a `TPM2B_ENCRYPTED_SECRET`). The caller zeroizes `secret`. */
 export interface Encapsulated {

@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { describeIssue } from '../config/describe-issue.js';
 import type { GuestKeyBlobs } from '../hardware/hardware.js';
+import type { KeyBlobs } from '../hardware/host/create-key.js';
 import type { SealedTo } from '../hardware/host/sealing.js';
 import { StoreError } from '../store/store-error.js';
 import { decode, encode } from '../tpm/schema.js';
@@ -12,7 +13,14 @@ const blob = v.pipe(
   v.base64(),
   v.transform((text) => Buffer.from(text, 'base64')),
 );
-const blobs = { rootPublic: blob, rootPrivate: blob, stateKeyPublic: blob, stateKeyPrivate: blob };
+const keyPair = { public: blob, private: blob };
+const blobs = {
+  rootPublic: blob,
+  rootPrivate: blob,
+  secretsKey: v.strictObject(keyPair),
+  stateKeyPublic: blob,
+  stateKeyPrivate: blob,
+};
 const sealedTo = v.union([
   v.strictObject({ pcrs: v.strictObject({ bank: v.number(), pcrs: v.array(v.number()) }) }),
   v.strictObject({ authority: blob }),
@@ -25,15 +33,18 @@ const schema = v.variant('version', [
     version: v.literal(3),
     ...blobs,
     sealedTo: v.optional(sealedTo),
-    anchored: v.strictObject({ public: blob, private: blob }),
+    anchored: v.strictObject({ ...keyPair, secretsKey: v.strictObject(keyPair) }),
   }),
 ]);
 
 /** What the store keeps of a guest's keys. */
-export function encodeKeyBlobs({ sealedTo: to, anchored, ...stored }: GuestKeyBlobs): Buffer {
-  const fields = Object.fromEntries(Object.entries(stored).map(([name, value]) => [name, value.toString('base64')]));
+export function encodeKeyBlobs({ sealedTo: to, anchored, secretsKey, ...stored }: GuestKeyBlobs): Buffer {
+  const texts = Object.fromEntries(Object.entries(stored).map(([name, value]) => [name, value.toString('base64')]));
+  const fields = { ...texts, secretsKey: encodeBlobs(secretsKey) };
   const sealed = to === undefined ? { version: 1, ...fields } : { version: 2, ...fields, sealedTo: encodeSealedTo(to) };
-  return Buffer.from(JSON.stringify(anchored === undefined ? sealed : { ...sealed, version: 3, anchored: encodeBlobs(anchored) }), 'utf8');
+  if (anchored === undefined) return Buffer.from(JSON.stringify(sealed), 'utf8');
+  const fixed = { ...encodeBlobs(anchored), secretsKey: encodeBlobs(anchored.secretsKey) };
+  return Buffer.from(JSON.stringify({ ...sealed, version: 3, anchored: fixed }), 'utf8');
 }
 
 /** Reverses {@link encodeKeyBlobs}. Throws a {@link StoreError} if these are no key blobs. */
@@ -43,12 +54,26 @@ export function decodeKeyBlobs(guest: string, bytes: Buffer): GuestKeyBlobs {
   const { output } = result;
   const { rootPublic, rootPrivate, stateKeyPublic, stateKeyPrivate } = output;
   const to = output.version === 1 || output.sealedTo === undefined ? undefined : decodeSealedTo(output.sealedTo);
-  const anchored = output.version === 3 ? { publicArea: output.anchored.public, privateBlob: output.anchored.private } : undefined;
-  return { rootPublic, rootPrivate, stateKeyPublic, stateKeyPrivate, sealedTo: to, ...(anchored === undefined ? {} : { anchored }) };
+  const secretsKey = decodeBlobs(output.secretsKey);
+  const anchored =
+    output.version === 3 ? { ...decodeBlobs(output.anchored), secretsKey: decodeBlobs(output.anchored.secretsKey) } : undefined;
+  return {
+    rootPublic,
+    rootPrivate,
+    secretsKey,
+    stateKeyPublic,
+    stateKeyPrivate,
+    sealedTo: to,
+    ...(anchored === undefined ? {} : { anchored }),
+  };
 }
 
-function encodeBlobs({ publicArea, privateBlob }: NonNullable<GuestKeyBlobs['anchored']>): { public: string; private: string } {
+function encodeBlobs({ publicArea, privateBlob }: KeyBlobs): { public: string; private: string } {
   return { public: publicArea.toString('base64'), private: privateBlob.toString('base64') };
+}
+
+function decodeBlobs(stored: { public: Buffer; private: Buffer }): KeyBlobs {
+  return { publicArea: stored.public, privateBlob: stored.private };
 }
 
 function encodeSealedTo(to: SealedTo): { pcrs: { bank: number; pcrs: readonly number[] } } | { authority: string } {

@@ -11,7 +11,7 @@ import { Chip } from './chip/chip.js';
 import type { ChipLog, ChipTimeouts, ChipTransport } from './chip/connection.js';
 import { createUnder, loadable, type KeyBlobs } from './host/create-key.js';
 import { ChipError, HostKeyError, isChipGone } from './chip/errors.js';
-import { GuestChip } from './guest/guest-chip.js';
+import { GuestChip, guestAuthValue } from './guest/guest-chip.js';
 import { HostCounter, type HostCounterParts } from './host/counter.js';
 import { DEFAULT_HOST_ROOT_HANDLE, openHostRoot, type HostRecords, type HostRoot } from './host/keys.js';
 import { readHostPcrs, type HostPcrs } from './host/pcrs.js';
@@ -29,6 +29,7 @@ import {
   guestRootTemplate,
   migrationPolicyRef,
   MIGRATION_AUTHORITY_TEMPLATE,
+  secretsKeyTemplate,
 } from './host/templates.js';
 
 const STATE_KEY_SIZE = 32;
@@ -55,16 +56,23 @@ export interface HardwareOptions {
   readonly timeouts?: Partial<ChipTimeouts> | undefined;
 }
 
+/** A root whose keys never leave the chip, as it is stored. */
+interface AnchoredBlobs extends KeyBlobs {
+  readonly secretsKey: KeyBlobs;
+}
+
 /** A guest's root and state key, as they are stored; useless without this chip. */
 export interface GuestKeyBlobs {
   readonly rootPublic: Buffer;
   readonly rootPrivate: Buffer;
+  /** The key below the root that the secrets of symmetric objects are encrypted for. */
+  readonly secretsKey: KeyBlobs;
   readonly stateKeyPublic: Buffer;
   readonly stateKeyPrivate: Buffer;
   /** Whom the state key is sealed to; absent if to nobody in particular. */
   readonly sealedTo?: SealedTo | undefined;
-  /** The root of keys that never leave this chip; absent if the guest has no such keys. */
-  readonly anchored?: KeyBlobs | undefined;
+  /** The root of keys that never leave this chip, with its own key for secrets; absent if the guest has no such keys. */
+  readonly anchored?: AnchoredBlobs | undefined;
 }
 
 /** A guest that is opened: its share of the chip. */
@@ -204,8 +212,11 @@ export class Hardware {
       const data = randomBytes(STATE_KEY_SIZE);
       try {
         const stateKey = await this.stateKeys.seal(turn, loadable(root, hostRoot), data);
-        const blobs = { rootPublic: root.publicArea, rootPrivate: root.privateBlob, ...stateKey };
-        return anchored ? { ...blobs, anchored: await createUnder(turn, hostRoot, ANCHORED_ROOT_TEMPLATE) } : blobs;
+        const secretsKey = await createSecretsKey(turn, loadable(root, hostRoot), data);
+        const blobs = { rootPublic: root.publicArea, rootPrivate: root.privateBlob, secretsKey, ...stateKey };
+        if (!anchored) return blobs;
+        const fixed = await createUnder(turn, hostRoot, ANCHORED_ROOT_TEMPLATE);
+        return { ...blobs, anchored: { ...fixed, secretsKey: await createSecretsKey(turn, loadable(fixed, hostRoot), data) } };
       } finally {
         data.fill(0);
       }
@@ -222,9 +233,11 @@ export class Hardware {
     const account = new Account(guestName);
     const root = this.guestRoot(keyBlobs);
     const stateKey = await this.unseal(account, root, keyBlobs);
-    const chipBelow = (key: LoadableKey): GuestChip => new GuestChip(turns, info, key, stateKey, account);
-    const anchored = keyBlobs.anchored === undefined ? undefined : chipBelow(loadable(keyBlobs.anchored, this.hostRoot));
-    return { stateKey, chip: chipBelow(root), anchored, account };
+    const chipBelow = (key: LoadableKey, secretsKey: KeyBlobs): GuestChip =>
+      new GuestChip(turns, info, { root: key, secretsKey: loadable(secretsKey, key), stateKey }, account);
+    const { secretsKey, anchored: fixed } = keyBlobs;
+    const anchored = fixed === undefined ? undefined : chipBelow(loadable(fixed, this.hostRoot), fixed.secretsKey);
+    return { stateKey, chip: chipBelow(root, secretsKey), anchored, account };
   }
 
   /** The key blobs with their state key sealed to whom new guests' are. Rejects as {@link openGuest}. */
@@ -233,8 +246,8 @@ export class Hardware {
     const stateKey = await this.unseal(new Account(guestName), root, keyBlobs);
     try {
       const sealed = await this.run((turn) => this.stateKeys.seal(turn, root, stateKey));
-      const { rootPublic, rootPrivate, anchored } = keyBlobs;
-      return { rootPublic, rootPrivate, ...sealed, ...(anchored === undefined ? {} : { anchored }) };
+      const { rootPublic, rootPrivate, secretsKey, anchored } = keyBlobs;
+      return { rootPublic, rootPrivate, secretsKey, ...sealed, ...(anchored === undefined ? {} : { anchored }) };
     } finally {
       stateKey.fill(0);
     }
@@ -328,6 +341,18 @@ export class Hardware {
 
 function connector(tcti: string): () => Promise<ChipTransport> {
   return () => Tcti.open(tcti);
+}
+
+/** The key for secrets below a guest's root. Part of a turn. */
+async function createSecretsKey(turn: Turn, root: LoadableKey, stateKey: Buffer): Promise<KeyBlobs> {
+  const authValue = guestAuthValue(stateKey);
+  try {
+    return await turn.use(root, (handle) =>
+      createUnder(turn, { handle, name: root.name }, secretsKeyTemplate(root.publicArea), { authValue, data: NO_DATA }),
+    );
+  } finally {
+    authValue.fill(0);
+  }
 }
 
 function recordedAuthority({ migrationAuthority }: HostRecords): KeyBlobs {

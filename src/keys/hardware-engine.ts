@@ -3,18 +3,19 @@ import { randomBytes } from 'node:crypto';
 import { findCurve } from '../crypto/ecc-curves.js';
 import type { RandomBytes } from '../crypto/random.js';
 import type { ChipLog } from '../hardware/chip/connection.js';
-import { ChipError, ChipRestarted, ChipUnavailable } from '../hardware/chip/errors.js';
+import { ChipError } from '../hardware/chip/errors.js';
 import type { GuestChip } from '../hardware/guest/guest-chip.js';
 import type { LoadableKey } from '../hardware/turns/slots.js';
-import { guestKeyPublic, isDuplicable, sealedPublic, type AsymmetricPublic } from '../hardware/host/templates.js';
+import { guestKeyPublic, isDuplicable, type AsymmetricPublic } from '../hardware/host/templates.js';
 import { MAX_PRIVATE_SIZE, TPM_ALG, TPMA_OBJECT } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { decode, encode, struct, tpm2b, uint8, type Infer } from '../tpm/schema.js';
 import { TPM2B_DIGEST, TPMT_PUBLIC } from '../tpm/structures/index.js';
 import type { TPMS_ECC_POINT, TPMT_RSA_DECRYPT, TPMT_SENSITIVE, TPMT_SIGNATURE, TPMT_SIG_SCHEME } from '../tpm/structures/index.js';
+import { asGuestErrors } from './chip-answers.js';
 import type { CreatedKey, CreateRequest, KeyEngine, PrivatePart, SymmetricSecret } from './engine.js';
-import { createSymmetricSecret, type SymmetricPublic } from './symmetric-secret.js';
+import { createSealedSecret, HardwareSecret, sealSecret } from './hardware-secret.js';
 
 /** {@link KeyEngine.id} of the hardware engine. */
 export const HARDWARE_ENGINE_ID = 2;
@@ -25,18 +26,14 @@ const FORMAT = 1;
 const DEFAULT_EXPONENT = 65537;
 const EMPTY = Buffer.alloc(0);
 
-/** What {@link PrivatePart.serialize} of a hardware key gives. */
+/** What {@link PrivatePart.serialize} of an asymmetric key gives. */
 const SERIALIZED = struct({
   format: uint8,
-  /** 1 if the key came from outside, 0 if the chip made it. */
   /** The chip's `TPM2B_PRIVATE`. */
   privateBlob: tpm2b(MAX_PRIVATE_SIZE),
-  /**
-   * What the guest's public area does not tell of the chip's: `unique` of a sealed object; of an asymmetric key nothing, or the
-   * whole public area if the chip did not make quite what it was asked for.
-   */
+  /** The chip's public area, if that does not follow from the guest's: the chip did not make quite what it was asked for. */
   chipPublic: tpm2b(1024),
-  /** `seedValue` of a symmetric object, or of one that came from outside. */
+  /** `seedValue` of a key that came from outside. */
   seedValue: TPM2B_DIGEST,
 });
 type Serialized = Infer<typeof SERIALIZED>;
@@ -45,33 +42,7 @@ type Serialized = Infer<typeof SERIALIZED>;
 const SIGNATURE_SCHEMES: ReadonlySet<number> = new Set([TPM_ALG.RSASSA, TPM_ALG.RSAPSS, TPM_ALG.ECDSA]);
 const KEY_SCHEMES: ReadonlySet<number> = new Set([...SIGNATURE_SCHEMES, TPM_ALG.NULL, TPM_ALG.RSAES, TPM_ALG.OAEP, TPM_ALG.ECDH]);
 
-/** What the chip says about the guest's input; anything else is the chip's trouble, or ours. */
-const GUEST_ERRORS: ReadonlySet<number> = new Set([
-  TPM_RC.VALUE,
-  TPM_RC.SIZE,
-  TPM_RC.SCHEME,
-  TPM_RC.HASH,
-  TPM_RC.KEY_SIZE,
-  TPM_RC.RANGE,
-  TPM_RC.CURVE,
-  TPM_RC.ECC_POINT,
-  TPM_RC.NO_RESULT,
-]);
-/** What passes: the guest is asked to try again. */
-const PASSING_ERRORS: ReadonlySet<number> = new Set([
-  TPM_RC.RETRY,
-  TPM_RC.YIELDED,
-  TPM_RC.TESTING,
-  TPM_RC.CANCELED,
-  TPM_RC.NV_RATE,
-  TPM_RC.OBJECT_MEMORY,
-  TPM_RC.OBJECT_HANDLES,
-  TPM_RC.SESSION_MEMORY,
-  TPM_RC.SESSION_HANDLES,
-  TPM_RC.MEMORY,
-]);
-
-/** Makes keys of one guest in the chip. Asymmetric keys are the chip's; symmetric secrets are sealed by it and used in software. */
+/** Makes keys of one guest in the chip. Asymmetric keys are the chip's; symmetric secrets are encrypted for it and used in software. */
 export class HardwareEngine implements KeyEngine {
   readonly id: number;
   private readonly chip: GuestChip;
@@ -105,29 +76,30 @@ export class HardwareEngine implements KeyEngine {
   async create({ publicArea, sensitiveData, derivation }: CreateRequest): Promise<CreatedKey> {
     if (derivation !== undefined) throw new Error('keys in the TPM are random: a derived key is made in software');
     this.requireSupported(publicArea);
-    return await asGuestErrors(this.chip, this.log, () =>
-      isAsymmetric(publicArea) ? this.createAsymmetric(publicArea) : this.createSymmetric(publicArea, sensitiveData),
-    );
+    if (isAsymmetric(publicArea)) return await asGuestErrors(this.chip, this.log, () => this.createAsymmetric(publicArea));
+    const made = createSealedSecret(this.chip, publicArea, sensitiveData, this.draw);
+    return { publicArea: made.publicArea, privatePart: this.restore(made.publicArea, made.serialized) };
   }
 
   async adopt(publicArea: TPMT_PUBLIC, sensitive: TPMT_SENSITIVE): Promise<PrivatePart> {
     this.requireSupported(publicArea);
+    if (!isAsymmetric(publicArea)) return this.restore(publicArea, sealSecret(this.chip, sensitive));
     return await asGuestErrors(this.chip, this.log, async () => {
       const seedValue = Buffer.from(sensitive.seedValue);
-      if (!isAsymmetric(publicArea)) return await this.seal(publicArea, { seedValue, sensitive: sensitive.sensitive });
       const { privateBlob } = await this.chip.import(guestKeyPublic(this.chip.rootPublic, publicArea), sensitive);
       return this.part(publicArea, { format: FORMAT, privateBlob, chipPublic: EMPTY, seedValue });
     });
   }
 
   restore(publicArea: TPMT_PUBLIC, serialized: Buffer): PrivatePart {
+    if (!isAsymmetric(publicArea)) return new HardwareSecret(this.id, this.chip, this.log, publicArea, serialized);
     const stored = decode(SERIALIZED, Buffer.from(serialized));
     if (stored.format !== FORMAT) throw new TpmError(TPM_RC.INTEGRITY);
     return this.part(publicArea, stored);
   }
 
   private async createAsymmetric(template: AsymmetricPublic): Promise<CreatedKey> {
-    const blobs = await this.chip.create(guestKeyPublic(this.chip.rootPublic, withoutUnique(template)), EMPTY);
+    const blobs = await this.chip.create(guestKeyPublic(this.chip.rootPublic, withoutUnique(template)));
     const made = decode(TPMT_PUBLIC, blobs.publicArea, true);
     if (!isAsymmetric(made) || made.type !== template.type) throw new Error('the TPM made a key of another type');
     const publicArea = { ...template, unique: made.unique } as AsymmetricPublic;
@@ -137,32 +109,12 @@ export class HardwareEngine implements KeyEngine {
     return { publicArea, privatePart: this.part(publicArea, stored) };
   }
 
-  private async createSymmetric(template: SymmetricPublic, sensitiveData: Buffer): Promise<CreatedKey> {
-    const { publicArea, secret } = createSymmetricSecret(template, sensitiveData, this.draw);
-    try {
-      return { publicArea, privatePart: await this.seal(publicArea, secret) };
-    } finally {
-      secret.sensitive.fill(0);
-      secret.seedValue.fill(0);
-    }
-  }
-
-  /** Seals a symmetric secret in the chip; copies what is kept. */
-  private async seal(publicArea: SymmetricPublic, { seedValue, sensitive }: SymmetricSecret): Promise<PrivatePart> {
-    const { privateBlob, publicArea: chipPublic } = await this.chip.create(sealedPublic(this.chip.rootPublic), sensitive);
-    const made = decode(TPMT_PUBLIC, chipPublic, true);
-    if (made.type !== TPM_ALG.KEYEDHASH) throw new Error('the TPM made an object of another type');
-    const stored = { format: FORMAT, privateBlob, chipPublic: made.unique, seedValue: Buffer.from(seedValue) };
-    return this.part(publicArea, stored);
-  }
-
-  private part(publicArea: TPMT_PUBLIC, stored: Serialized): PrivatePart {
+  private part(publicArea: AsymmetricPublic, stored: Serialized): PrivatePart {
     return new HardwarePrivatePart(this.id, this.chip, this.log, publicArea, this.chipKey(publicArea, stored), stored);
   }
 
-  private chipKey(publicArea: TPMT_PUBLIC, { privateBlob, chipPublic }: Serialized): LoadableKey {
+  private chipKey(publicArea: AsymmetricPublic, { privateBlob, chipPublic }: Serialized): LoadableKey {
     const { rootPublic } = this.chip;
-    if (!isAsymmetric(publicArea)) return this.chip.key(sealedPublic(rootPublic, chipPublic), privateBlob);
     if (chipPublic.length > 0) return this.chip.key(decode(TPMT_PUBLIC, chipPublic, true), privateBlob);
     return this.chip.key(guestKeyPublic(rootPublic, publicArea), privateBlob);
   }
@@ -184,11 +136,11 @@ class HardwarePrivatePart implements PrivatePart {
   readonly engineId: number;
   private readonly chip: GuestChip;
   private readonly log: ChipLog;
-  private readonly publicArea: TPMT_PUBLIC;
+  private readonly publicArea: AsymmetricPublic;
   private readonly key: LoadableKey;
   private readonly stored: Serialized;
 
-  constructor(engineId: number, chip: GuestChip, log: ChipLog, publicArea: TPMT_PUBLIC, key: LoadableKey, stored: Serialized) {
+  constructor(engineId: number, chip: GuestChip, log: ChipLog, publicArea: AsymmetricPublic, key: LoadableKey, stored: Serialized) {
     this.engineId = engineId;
     this.chip = chip;
     this.log = log;
@@ -223,12 +175,8 @@ class HardwarePrivatePart implements PrivatePart {
   }
 
   async secret(): Promise<SymmetricSecret> {
-    if (isAsymmetric(this.publicArea)) {
-      if (!isDuplicable(this.publicArea) || this.engineId === ANCHORED_ENGINE_ID) throw new TpmError(TPM_RC.ATTRIBUTES);
-      const sensitive = await asGuestErrors(this.chip, this.log, () => this.chip.extract(this.key));
-      return { seedValue: Buffer.from(this.stored.seedValue), sensitive };
-    }
-    const sensitive = await asGuestErrors(this.chip, this.log, () => this.chip.unseal(this.key));
+    if (!isDuplicable(this.publicArea) || this.engineId === ANCHORED_ENGINE_ID) throw new TpmError(TPM_RC.ATTRIBUTES);
+    const sensitive = await asGuestErrors(this.chip, this.log, () => this.chip.extract(this.key));
     return { seedValue: Buffer.from(this.stored.seedValue), sensitive };
   }
 
@@ -241,26 +189,9 @@ class HardwarePrivatePart implements PrivatePart {
   }
 }
 
-/** Runs `use`; what the chip says becomes the bare code that the guest gets, and is logged where it is not about the guest's input. */
-async function asGuestErrors<T>(chip: GuestChip, log: ChipLog, use: () => Promise<T>): Promise<T> {
-  try {
-    return await use();
-  } catch (error) {
-    if (error instanceof TpmError) throw error;
-    if (error instanceof ChipError && GUEST_ERRORS.has(error.base)) throw new TpmError(error.base);
-    log.warn(`guest ${chip.account.guest}: ${error instanceof Error ? error.message : String(error)}`);
-    const passes = error instanceof ChipError ? PASSING_ERRORS.has(error.base) : isRestart(error);
-    throw new TpmError(passes ? TPM_RC.RETRY : TPM_RC.FAILURE);
-  }
-}
-
 /** Some chips (those with libtpms) say FAILURE instead of VALUE to a wrong padding, without having failed. */
 function isPaddingError(error: unknown, { scheme }: TPMT_RSA_DECRYPT): boolean {
   return scheme !== TPM_ALG.NULL && error instanceof ChipError && error.code === TPM_RC.FAILURE;
-}
-
-function isRestart(error: unknown): boolean {
-  return error instanceof ChipRestarted || error instanceof ChipUnavailable;
 }
 
 function isAsymmetric(publicArea: TPMT_PUBLIC): publicArea is AsymmetricPublic {

@@ -34,15 +34,17 @@ export function symmetricUnique(publicArea: SymmetricPublic, { seedValue, sensit
  * Makes the secret of a symmetric object, out of the caller's data or, if that is empty, of `draw`, and the public area with `unique`
  * filled in. `TPM_RC_SIZE` if the data of an HMAC or XOR key exceeds the block of its hash; for a cipher key `TPM_RC_KEY_SIZE` if
  * it has the wrong size, `TPM_RC_KEY` if it is a weak TDES key, `TPM_RC_SYMMETRIC` if the cipher is not served.
+ * @param drawSeed where the seedValue comes from, if not from `draw`
  */
 export function createSymmetricSecret<P extends SymmetricPublic>(
   publicArea: P,
   sensitiveData: Buffer,
   draw: RandomBytes,
+  drawSeed: RandomBytes = draw,
 ): { publicArea: P; secret: SymmetricSecret } {
   const sensitive =
     publicArea.type === TPM_ALG.SYMCIPHER ? cipherKey(publicArea, sensitiveData, draw) : keyedHashData(publicArea, sensitiveData, draw);
-  const secret = { seedValue: draw(digestSize(publicArea.nameAlg)), sensitive };
+  const secret = { seedValue: drawSeed(digestSize(publicArea.nameAlg)), sensitive };
   return { publicArea: { ...publicArea, unique: symmetricUnique(publicArea, secret) }, secret };
 }
 

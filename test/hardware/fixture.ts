@@ -115,7 +115,7 @@ export interface TestKey {
 
 /** Makes an ECDSA key directly in the chip. */
 export async function makeKey(chip: GuestChip, template: AsymmetricPublic = eccTemplate()): Promise<TestKey> {
-  const { publicArea, privateBlob } = await chip.create(guestKeyPublic(chip.rootPublic, template), EMPTY);
+  const { publicArea, privateBlob } = await chip.create(guestKeyPublic(chip.rootPublic, template));
   const made = decode(TPMT_PUBLIC, publicArea);
   return { key: chip.key(made, privateBlob), publicKey: nodeKey(made) };
 }

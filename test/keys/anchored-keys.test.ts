@@ -81,7 +81,7 @@ describe('anchored keys', () => {
     const foreign = { ...(await elsewhere.createGuestKeys('guest')), anchored: identity.anchored };
     const { anchored } = await elsewhere.openGuest(foreign, 'guest');
     assert.ok(anchored !== undefined);
-    await assert.rejects(anchored.create(anchored.rootPublic, EMPTY), ChipError);
+    await assert.rejects(anchored.create(anchored.rootPublic), ChipError);
   });
 
   it('do not leave when the guest duplicates them; imported ones do', async () => {

@@ -1,7 +1,7 @@
 // The chip as one guest's TPM sees it: keys below the guest's root, and what is computed with them.
 import { hkdfSync } from 'node:crypto';
 import type { AnyCommand, Request, Response } from '../../tpm/command.js';
-import { ECDH_ZGen, RSA_Decrypt, Sign, Unseal } from '../../tpm/commands/index.js';
+import { ECDH_ZGen, RSA_Decrypt, Sign } from '../../tpm/commands/index.js';
 import { TPM_RH, TPM_ST } from '../../tpm/constants/index.js';
 import { encode } from '../../tpm/schema.js';
 import { TPMT_PUBLIC } from '../../tpm/structures/index.js';
@@ -17,7 +17,21 @@ import { isOf, type Turns } from '../turns/turns.js';
 import type { LoadableKey } from '../turns/slots.js';
 
 const AUTH_SIZE = 32;
+const NO_DATA = Buffer.alloc(0);
 const NO_TICKET = { tag: TPM_ST.HASHCHECK, hierarchy: TPM_RH.NULL, digest: Buffer.alloc(0) } as const;
+
+/** What a guest has in the chip. */
+export interface GuestKeys {
+  readonly root: LoadableKey;
+  readonly secretsKey: LoadableKey;
+  /** 32 bytes. */
+  readonly stateKey: Buffer;
+}
+
+/** The authorization value of all keys below a guest's root; the caller zeroizes it. */
+export function guestAuthValue(stateKey: Buffer): Buffer {
+  return Buffer.from(hkdfSync('sha256', stateKey, Buffer.alloc(0), 'tpmux chip auth', AUTH_SIZE));
+}
 
 /**
  * One guest's keys in the chip. All are children of the guest's root and have one authorization value, which is derived from
@@ -27,28 +41,31 @@ const NO_TICKET = { tag: TPM_ST.HASHCHECK, hierarchy: TPM_RH.NULL, digest: Buffe
 export class GuestChip {
   readonly account: Account;
   readonly info: ChipInfo;
+  /** The key that the secrets of symmetric objects are encrypted for ({@link secretsKeyTemplate}). */
+  readonly secretsKey: LoadableKey;
   private readonly turns: Turns;
   private readonly root: LoadableKey;
   private readonly authValue: Buffer;
 
-  constructor(turns: Turns, info: ChipInfo, root: LoadableKey, stateKey: Buffer, account: Account) {
+  constructor(turns: Turns, info: ChipInfo, { root, secretsKey, stateKey }: GuestKeys, account: Account) {
     this.turns = turns;
     this.info = info;
     this.root = root;
+    this.secretsKey = secretsKey;
     this.account = account;
-    this.authValue = Buffer.from(hkdfSync('sha256', stateKey, Buffer.alloc(0), 'tpmux chip auth', AUTH_SIZE));
+    this.authValue = guestAuthValue(stateKey);
   }
 
-  /** Public area of the guest's root: what is created below it inherits attributes ({@link guestKeyPublic}, {@link sealedPublic}). */
+  /** Public area of the guest's root: what is created below it inherits attributes ({@link guestKeyPublic}). */
   get rootPublic(): TPMT_PUBLIC {
     return this.root.publicArea;
   }
 
-  /** Makes a key, or seals `data` (at most 128 bytes). One command if the root is in a slot; for an RSA key it takes seconds. */
-  create(template: TPMT_PUBLIC, data: Buffer): Promise<KeyBlobs> {
+  /** Makes a key. One command if the root is in a slot; for an RSA key it takes seconds. */
+  create(template: TPMT_PUBLIC): Promise<KeyBlobs> {
     const { root, authValue } = this;
     return this.run('create', root, (turn) =>
-      turn.use(root, (handle) => createUnder(turn, { handle, name: root.name }, template, { authValue, data })),
+      turn.use(root, (handle) => createUnder(turn, { handle, name: root.name }, template, { authValue, data: NO_DATA })),
     );
   }
 
@@ -87,17 +104,6 @@ export class GuestChip {
       for (const secret of [x, y]) secret.fill(0);
     });
     return outPoint;
-  }
-
-  /** `TPM2_Unseal` (Part 3, 12.7). */
-  async unseal(key: LoadableKey): Promise<Buffer> {
-    const { outData } = await this.operate(
-      key,
-      Unseal,
-      (itemHandle) => ({ itemHandle }),
-      (late) => late.outData.fill(0),
-    );
-    return outData;
   }
 
   /**

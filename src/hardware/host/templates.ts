@@ -76,15 +76,27 @@ function childAttributes(root: TPMT_PUBLIC): number {
   return TPMA_OBJECT.fixedParent | TPMA_OBJECT.userWithAuth | TPMA_OBJECT.noDA | inherited;
 }
 
-/** A sealed object below `root`. `unique` is that of the object, if it exists. */
-export function sealedPublic(root: TPMT_PUBLIC, unique: Buffer = EMPTY): TPMT_PUBLIC {
+/** A sealed object below `root`. */
+export function sealedPublic(root: TPMT_PUBLIC): TPMT_PUBLIC {
   return {
     type: TPM_ALG.KEYEDHASH,
     nameAlg: NAME_ALG,
     objectAttributes: childAttributes(root),
     authPolicy: EMPTY,
     parameters: { scheme: NO_SCHEME },
-    unique,
+    unique: EMPTY,
+  };
+}
+
+/** The P-256 key below `root` that opens the secrets of a guest's symmetric objects. */
+export function secretsKeyTemplate(root: TPMT_PUBLIC): TPMT_PUBLIC {
+  return {
+    type: TPM_ALG.ECC,
+    nameAlg: NAME_ALG,
+    objectAttributes: childAttributes(root) | TPMA_OBJECT.sensitiveDataOrigin | TPMA_OBJECT.decrypt,
+    authPolicy: EMPTY,
+    parameters: { symmetric: NO_CIPHER, scheme: NO_SCHEME, curveID: TPM_ECC_CURVE.NIST_P256, kdf: NO_SCHEME },
+    unique: { x: EMPTY, y: EMPTY },
   };
 }
 

@@ -108,7 +108,7 @@ describe('duplication of a guest root', () => {
   it('moves every key, and the sealed state key, with it', async () => {
     const here = await from.openGuest(identity, 'wanderer');
     const make = async (template: Parameters<typeof guestKeyPublic>[1]) => {
-      const blobs = await here.chip.create(guestKeyPublic(here.chip.rootPublic, template), EMPTY);
+      const blobs = await here.chip.create(guestKeyPublic(here.chip.rootPublic, template));
       return { publicArea: decode(TPMT_PUBLIC, blobs.publicArea), privateBlob: blobs.privateBlob };
     };
     const ecc = await make(eccTemplate());

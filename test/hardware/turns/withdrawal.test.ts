@@ -100,14 +100,14 @@ describe('commands that were given up', function () {
     const given = new Cancellation();
     account.cancellation = given;
     bench.relay.clear();
-    const made = chip.create(guestKeyPublic(chip.rootPublic, rsaTemplate(TPMA_OBJECT.sign)), none);
-    const waiting = chip.create(guestKeyPublic(chip.rootPublic, eccTemplate()), none);
+    const made = chip.create(guestKeyPublic(chip.rootPublic, rsaTemplate(TPMA_OBJECT.sign)));
+    const waiting = chip.create(guestKeyPublic(chip.rootPublic, eccTemplate()));
     await waitFor(() => count(TPM_CC.Create) === 1);
     given.cancel();
     await assert.rejects(made, isCanceled);
     await assert.rejects(waiting, isCanceled);
     assert.equal(hardware.usage().pending, 1, 'the chip is still at the first');
-    await assert.rejects(chip.create(guestKeyPublic(chip.rootPublic, eccTemplate()), none), isCanceled);
+    await assert.rejects(chip.create(guestKeyPublic(chip.rootPublic, eccTemplate())), isCanceled);
     account.cancellation = undefined;
     assert.ok(await signs(chip, key));
     assert.equal(count(TPM_CC.Create), 1);
