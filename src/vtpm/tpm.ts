@@ -13,6 +13,7 @@ import { Commits } from './state/commits.js';
 import { Drtm } from './state/drtm.js';
 import { DictionaryAttack } from './state/dictionary-attack.js';
 import { DurableState } from './state/durable.js';
+import { FailedAuthorizations } from './state/failed-authorizations.js';
 import { Hierarchies } from './state/hierarchies.js';
 import { NvMemory } from './state/nv.js';
 import { TransientObjects } from './state/objects.js';
@@ -58,6 +59,7 @@ export class Tpm {
   readonly primaries: PrimaryRecords;
   readonly nv: NvMemory;
   readonly power: PowerState;
+  readonly failedAuthorizations = new FailedAuthorizations();
   /** All parts, in the order in which they are loaded and put back. */
   readonly modules: readonly StateModule[];
   /** Largest command and response that the guest is told of, in bytes: `GuestTpm.bufferSize`. */
@@ -95,6 +97,7 @@ export class Tpm {
       this.persistent,
       this.primaries,
       this.nv,
+      this.failedAuthorizations,
     ];
   }
 

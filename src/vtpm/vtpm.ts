@@ -14,7 +14,7 @@ import { DRTM_LOCALITY } from './state/drtm.js';
 import { NotDurable } from './state/durable.js';
 import { PcrLog, type PcrLogEntry } from './state/pcr-log.js';
 import { Tpm, type TpmParts } from './tpm.js';
-import { errorResponse } from '../tpm/frame.js';
+import { errorResponse, hasAuthorizations, HEADER_SIZE } from '../tpm/frame.js';
 import { TPM_RC } from '../tpm/response-code.js';
 
 /** What a vTPM reports to its surroundings. */
@@ -243,6 +243,7 @@ export class VTpm implements GuestTpm {
   private replace(fresh: Tpm): void {
     this.tpm.objects.flushWhere(() => true);
     this.failed = undefined;
+    fresh.failedAuthorizations.takeOver(this.tpm.failedAuthorizations);
     fresh.bufferSize = this.tpm.bufferSize;
     this.tpm = fresh;
     this.dispatcher = this.makeDispatcher();
@@ -299,10 +300,12 @@ export class VTpm implements GuestTpm {
     let transaction: Transaction | undefined;
     try {
       await this.settle();
+      if (command.length >= HEADER_SIZE && hasAuthorizations(command)) await this.countFailures();
       this.tpm.drtm.abort();
+      this.tpm.failedAuthorizations.begin();
       transaction = new Transaction(this.tpm, this.keeper, options);
       const response = await this.dispatcher.execute(command, locality, transaction);
-      if (transaction.wrote === 'store' || transaction.wrote === this.unwritable) this.unwritable = undefined;
+      this.noteWritten(transaction);
       return response;
     } catch (error) {
       const what = unwritable(error);
@@ -313,12 +316,46 @@ export class VTpm implements GuestTpm {
       }
       if (this.unwritable !== what) this.observer.failed(`the ${what} cannot be written: commands that change the state are undone`, error);
       this.unwritable = what;
-      if (transaction !== undefined) {
-        this.failed = transaction;
-        // The next operation tries it again.
-        await this.settle().catch(() => undefined);
-      }
+      if (transaction !== undefined) await this.undo(transaction);
       return errorResponse(TPM_RC.RETRY);
+    }
+  }
+
+  /**
+   * Counts the failed authorizations of commands that were undone, and finds out whether anything can be written again. Where not, nothing that
+   * counts failures is authorized.
+   */
+  private async countFailures(): Promise<void> {
+    const { failedAuthorizations, clock } = this.tpm;
+    if (!failedAuthorizations.pending) return;
+    const transaction = new Transaction(this.tpm, this.keeper);
+    failedAuthorizations.settle(this.tpm);
+    failedAuthorizations.blocked = false;
+    clock.changed();
+    try {
+      await transaction.commit();
+      this.noteWritten(transaction);
+    } catch (error) {
+      if (unwritable(error) === undefined) throw error;
+      await this.undo(transaction);
+    }
+  }
+
+  private noteWritten({ wrote }: Transaction): void {
+    if (wrote === 'store' || wrote === this.unwritable) this.unwritable = undefined;
+  }
+
+  /** Undoes what could not be written, but not that authorizations failed. If that cannot be done now the next operation tries it again. */
+  private async undo(transaction: Transaction): Promise<void> {
+    const { failedAuthorizations } = this.tpm;
+    failedAuthorizations.oweNoted();
+    failedAuthorizations.blocked = true;
+    this.failed = transaction;
+    try {
+      await this.settle();
+      this.keeper.write(this.tpm);
+    } catch {
+      // What is owed is in memory at least.
     }
   }
 

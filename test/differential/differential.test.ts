@@ -5,7 +5,8 @@ import { Coverage } from './coverage.js';
 import { runSequence, showFailure } from './runner.js';
 import { shrink } from './shrink.js';
 
-const RUN_MS = 20_000;
+/** Many short sequences: what goes wrong at the end of a long one is hard to read. */
+const SEQUENCES = 60;
 const COMMANDS = 300;
 /** Only a difference takes so long: its sequence is made shorter first. */
 const SHRINK_MS = 60_000;
@@ -30,8 +31,7 @@ describe('any sequence of commands', () => {
     this.timeout(TIMEOUT_MS);
     console.log(`      seed ${runSeed.toString()}`);
     const coverage = new Coverage();
-    const end = Date.now() + RUN_MS;
-    for (let seed = runSeed; seed === runSeed || Date.now() < end; seed++) await isSame(seed, coverage);
+    for (let i = 0; i < SEQUENCES; i++) await isSame(runSeed + i, coverage);
     console.log(`      ${coverage.commands.toString()} commands`);
   });
 

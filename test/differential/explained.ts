@@ -2,20 +2,24 @@
 import { isDeepStrictEqual } from 'node:util';
 import { DER_TAG, readElement, readElements } from '../../src/crypto/der.js';
 import {
+  ActivateCredential,
   CertifyX509,
   ContextLoad,
   GetCapability,
   HMAC,
+  Import,
   IncrementalSelfTest,
   Load,
   NV_DefineSpace,
   PolicyCounterTimer,
   PolicyNV,
   PolicyTemplate,
+  Rewrap,
   RSA_Decrypt,
   RSA_Encrypt,
   SequenceComplete,
   SequenceUpdate,
+  StartAuthSession,
   ZGen_2Phase,
 } from '../../src/tpm/commands/index.js';
 import { TPM_ALG, TPM_CAP, TPM_EO, TPMA_CC } from '../../src/tpm/constants/index.js';
@@ -211,10 +215,10 @@ export const explanations: readonly Explanation[] = [
     name: 'RSA by OpenSSL',
     cause: 'libtpms',
     reason:
-      'libtpms answers TPM_RC_FAILURE where OpenSSL refuses a message or a padding; here it is the TPM_RC_VALUE of Part 3, 14.2 and 14.3',
+      'libtpms answers TPM_RC_FAILURE where OpenSSL refuses a message, a secret or a padding; here it is the TPM_RC_VALUE of Part 3, 14.2 and 14.3',
     covers: ({ path }, { command }, ours, theirs) =>
       path === 'code' &&
-      (command === RSA_Encrypt || command === RSA_Decrypt) &&
+      [RSA_Encrypt, RSA_Decrypt, ActivateCredential, Import, Rewrap, StartAuthSession].some((one) => one === command) &&
       ours.code === TPM_RC.VALUE &&
       theirs.code === TPM_RC.FAILURE,
   },

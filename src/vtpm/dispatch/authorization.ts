@@ -16,6 +16,7 @@ import {
   needsPolicySession,
   notePinUse,
 } from './entity.js';
+import { isPin } from '../state/nv.js';
 import { physicalPresenceCommands } from '../physical-presence.js';
 import type { Session } from '../state/session.js';
 import type { Tpm } from '../tpm.js';
@@ -120,6 +121,7 @@ function checkEntityAuthorization(tpm: Tpm, call: AuthorizedCommand, use: Sessio
   if (isPolicy) use.includeAuth = session.policy.authValueNeeded || session.policy.passwordNeeded;
   else if (session?.boundEntity !== undefined) use.includeAuth = !session.boundEntity.equals(bindValue(tpm, entity));
   if (use.includeAuth && !isDaExempt(entity)) checkNotLockedOut(tpm, entity.handle === TPM_RH.LOCKOUT);
+  if (use.includeAuth && entity.kind === 'nv' && isPin(entity.index)) tpm.failedAuthorizations.requireCountable();
   if (isPolicy) {
     if (!isPolicyAvailable(tpm, entity, call.command.code, role)) throw new TpmError(TPM_RC.AUTH_UNAVAILABLE);
     checkPolicy(tpm, call, session, entity, role);
@@ -168,6 +170,7 @@ function isHmacValid(tpm: Tpm, call: AuthorizedCommand, use: SessionUse, positio
 
 function checkNotLockedOut(tpm: Tpm, lockoutAuth: boolean): void {
   const { dictionaryAttack } = tpm;
+  tpm.failedAuthorizations.requireCountable();
   if (lockoutAuth ? dictionaryAttack.lockoutAuthBlocked : dictionaryAttack.inLockout) throw new TpmError(TPM_RC.LOCKOUT);
   if (!lockoutAuth) tpm.power.useDictionaryAttack();
 }
@@ -178,8 +181,7 @@ function authFailure(tpm: Tpm, use: SessionUse): TpmError {
   const exempt = entity === undefined || isDaExempt(entity) || !use.includeAuth;
   if (session === undefined ? exempt : !session.daBound && exempt) return new TpmError(TPM_RC.BAD_AUTH);
   const lockout = session?.lockoutBound === true || entity?.handle === TPM_RH.LOCKOUT;
-  if (lockout) tpm.dictionaryAttack.failLockoutAuth();
-  else tpm.dictionaryAttack.failEntity();
+  tpm.failedAuthorizations.fail({ kind: lockout ? 'lockout' : 'protected', nvIndex: 0 }, tpm);
   return new TpmError(TPM_RC.AUTH_FAIL);
 }
 

@@ -253,8 +253,7 @@ export function notePinUse(tpm: Tpm, entity: Entity, success: boolean): void {
   const { index } = entity;
   const passes = nvType(index.publicArea.attributes) === TPM_NT.PIN_PASS;
   if (passes && !success) return;
-  const count = !passes && success ? 0 : (index.data.readUInt32BE(0) + 1) >>> 0;
-  index.data.writeUInt32BE(count, 0);
   if (nvHas(index, TPMA_NV.ORDERLY)) tpm.power.disorder();
-  tpm.nv.changed(index);
+  if (!success) tpm.failedAuthorizations.fail({ kind: 'pin', nvIndex: index.handle }, tpm);
+  else tpm.nv.setPinCount(index, passes ? (index.data.readUInt32BE(0) + 1) >>> 0 : 0);
 }

@@ -2,6 +2,7 @@
 import type { DurableState } from '../state/durable.js';
 import { NotDurable } from '../state/durable.js';
 import type { Tpm } from '../tpm.js';
+import { voidOldShutdown } from './shutdown-state.js';
 import type { VolatileKeeper } from './volatile-keeper.js';
 
 /** What a command brings along. */
@@ -37,6 +38,7 @@ export class Transaction {
   async commit(response?: Buffer): Promise<void> {
     const { tpm, keeper } = this;
     const { durable, clock } = tpm;
+    voidOldShutdown(tpm);
     const { token = 0, onEffect } = this.options;
     const answer = response && { token, response };
     if (!durable.dirty) {

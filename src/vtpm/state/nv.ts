@@ -156,6 +156,12 @@ export class NvMemory implements StateModule {
     else this.changed(index);
   }
 
+  /** Sets `pinCount` of a PIN index (TPMS_NV_PIN_COUNTER_PARAMETERS). */
+  setPinCount(index: NvIndex, pinCount: number): void {
+    index.data.writeUInt32BE(pinCount, 0);
+    this.changed(index);
+  }
+
   /** Replaces the authValue, durably. */
   changeAuth(index: NvIndex, authValue: Buffer): void {
     index.authValue.fill(0);

@@ -8,7 +8,7 @@ import { savedHierarchies } from './hierarchies.js';
 import { savedPcrs } from './pcrs.js';
 
 const RECORD_KEY = 'shutdown';
-const savedState = struct({
+export const savedState = struct({
   hierarchies: savedHierarchies,
   counters: savedCounters,
   pcrs: savedPcrs,

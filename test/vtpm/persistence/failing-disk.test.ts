@@ -1,10 +1,10 @@
 // What a guest sees while its changes cannot be made durable: TPM_RC_RETRY, and nothing of the command; then everything goes on.
 import assert from 'node:assert/strict';
-import { TPM_ALG, TPM_CAP, TPM_RH, TPM_SU, TPMA_NV } from '../../../src/tpm/constants/index.js';
+import { TPM_ALG, TPM_CAP, TPM_NT, TPM_PT, TPM_RH, TPM_SU, TPMA_NV } from '../../../src/tpm/constants/index.js';
 import * as Commands from '../../../src/tpm/commands/index.js';
 import { StoreError } from '../../../src/store/store-error.js';
 import { hash } from '../../../src/tpm/hash.js';
-import { TPM_RC } from '../../../src/tpm/response-code.js';
+import { baseCode, TPM_RC } from '../../../src/tpm/response-code.js';
 import { codeOf, frame, none, password, run } from '../../support/frames.js';
 import { openTestTpm, type TestTpm } from '../../support/vtpm.js';
 
@@ -130,5 +130,109 @@ describe('a vTPM whose disk fails', () => {
     guest.records.unreadable = undefined;
     assert.equal(codeOf(await guest.execute(increment)), TPM_RC.SUCCESS);
     assert.equal(await count(), 1n, 'it was incremented once');
+  });
+
+  describe('and dictionary-attack protection', () => {
+    const PIN = 0x01500002;
+    const maxTries = 3;
+    const attributes = (extra: number): number => (TPMA_NV.AUTHREAD | TPMA_NV.OWNERWRITE | extra) >>> 0;
+    const define = (nvIndex: number, kind: number, auth: string) =>
+      run(guest.execute, Commands.NV_DefineSpace, {
+        authHandle: TPM_RH.OWNER,
+        auth: Buffer.from(auth),
+        publicInfo: { nvIndex, nameAlg: TPM_ALG.SHA256, attributes: kind, authPolicy: none, dataSize: 8 },
+      });
+    const write = (nvIndex: number, data: Buffer) =>
+      run(guest.execute, Commands.NV_Write, { authHandle: TPM_RH.OWNER, nvIndex, data, offset: 0 });
+    const readFrame = (nvIndex: number, auth: string): Buffer =>
+      frame(Commands.NV_Read, { authHandle: nvIndex, nvIndex, size: 8, offset: 0 }, [password(auth)]);
+    const codeFor = async (bytes: Buffer): Promise<number> => baseCode(codeOf(await guest.execute(bytes)));
+    const failures = async (): Promise<number> => {
+      const { capabilityData } = await run(guest.execute, Commands.GetCapability, {
+        capability: TPM_CAP.TPM_PROPERTIES,
+        property: TPM_PT.LOCKOUT_COUNTER,
+        propertyCount: 1,
+      });
+      return capabilityData.capability === TPM_CAP.TPM_PROPERTIES ? (capabilityData.data[0]?.value ?? -1) : -1;
+    };
+    const parameters = { lockHandle: TPM_RH.LOCKOUT, newMaxTries: maxTries, newRecoveryTime: 1000, lockoutRecovery: 1000 };
+
+    beforeEach(async () => {
+      await run(guest.execute, Commands.DictionaryAttackParameters, parameters);
+      await define(INDEX, attributes(0), 'secret');
+      await write(INDEX, Buffer.alloc(8, 1));
+      await define(PIN, attributes(TPMA_NV.NO_DA | (TPM_NT.PIN_FAIL << 4)), 'pin');
+      // pinCount 0, pinLimit 3
+      await write(PIN, Buffer.from('0000000000000003', 'hex'));
+      // An authorization under protection was checked since the start: that is durable already.
+      assert.equal(await codeFor(readFrame(INDEX, 'secret')), 0);
+    });
+
+    it('compares nothing after a guess that it could not count, right or wrong, and counts it when the disk is back', async () => {
+      await whileFailing(async () => {
+        assert.equal(await codeFor(readFrame(INDEX, 'guess')), TPM_RC.RETRY);
+        for (let i = 0; i < 37; i++) assert.equal(await codeFor(readFrame(INDEX, `guess ${i.toString()}`)), TPM_RC.RETRY);
+        assert.equal(await codeFor(readFrame(INDEX, 'secret')), TPM_RC.RETRY, 'the right one tells no more than a wrong one');
+        assert.equal(await codeFor(readFrame(PIN, 'pin')), TPM_RC.RETRY);
+        const reset = frame(Commands.DictionaryAttackLockReset, { lockHandle: TPM_RH.LOCKOUT }, [password('')]);
+        assert.equal(await codeFor(reset), TPM_RC.RETRY);
+        assert.equal(await codeFor(frame(Commands.GetRandom, { bytesRequested: 8 })), 0, 'what counts no failure goes on');
+      });
+      assert.equal(await codeFor(readFrame(INDEX, 'secret')), 0);
+      assert.equal(await failures(), 1, 'the guess that was compared');
+    });
+
+    it('compares nothing once a write has failed, whatever it was', async () => {
+      await whileFailing(async () => {
+        await retries(frame(Commands.NV_DefineSpace, { ...DEFINE, publicInfo: { ...publicInfo, nvIndex: 0x01500009 } }, [password('')]));
+        assert.equal(await codeFor(readFrame(INDEX, 'secret')), TPM_RC.RETRY);
+        assert.equal(await codeFor(readFrame(INDEX, 'guess')), TPM_RC.RETRY);
+        assert.equal(await codeFor(readFrame(PIN, 'guess')), TPM_RC.RETRY);
+      });
+      assert.equal(await codeFor(readFrame(INDEX, 'secret')), 0);
+      assert.equal(await failures(), 0);
+    });
+
+    it('a guess each time that the disk fails is not free: lockout comes as ever', async () => {
+      for (let i = 0; i < maxTries; i++) {
+        await whileFailing(async () => {
+          assert.equal(await codeFor(readFrame(INDEX, `guess ${i.toString()}`)), TPM_RC.RETRY);
+        });
+        await run(guest.execute, Commands.NV_ReadPublic, { nvIndex: INDEX });
+        assert.equal(await codeFor(frame(Commands.ReadClock, {}, undefined)), 0);
+        // An authorization that counts no failure lets the count be written.
+        await run(guest.execute, Commands.ClockRateAdjust, { auth: TPM_RH.OWNER, rateAdjust: 0 });
+        assert.equal(await failures(), i + 1);
+      }
+      assert.equal(await codeFor(readFrame(INDEX, 'secret')), TPM_RC.LOCKOUT);
+    });
+
+    it('counts for a PIN index as well', async () => {
+      await whileFailing(async () => {
+        for (let i = 0; i < 5; i++) assert.equal(await codeFor(readFrame(PIN, 'guess')), TPM_RC.RETRY);
+      });
+      await run(guest.execute, Commands.ClockRateAdjust, { auth: TPM_RH.OWNER, rateAdjust: 0 });
+      const { data } = await run(guest.execute, Commands.NV_Read, { authHandle: PIN, nvIndex: PIN, size: 8, offset: 0 }, [password('pin')]);
+      // A right PIN sets it back to 0, so the wrong one is seen only in between.
+      assert.equal(data.readUInt32BE(4), 3);
+      for (let i = 0; i < 3; i++) {
+        await whileFailing(async () => {
+          assert.equal(await codeFor(readFrame(PIN, 'guess')), TPM_RC.RETRY);
+        });
+        await run(guest.execute, Commands.ClockRateAdjust, { auth: TPM_RH.OWNER, rateAdjust: 0 });
+      }
+      assert.equal(await codeFor(readFrame(PIN, 'guess')), TPM_RC.AUTH_UNAVAILABLE, 'the limit is reached');
+    });
+
+    it('owes it over a power cycle and to the next process', async () => {
+      await whileFailing(async () => {
+        assert.equal(await codeFor(readFrame(INDEX, 'guess')), TPM_RC.RETRY);
+      });
+      await guest.powerCycle();
+      await run(guest.execute, Commands.Startup, { startupType: TPM_SU.CLEAR });
+      assert.equal(await codeFor(readFrame(INDEX, 'secret')), 0);
+      // Another one for the power cycle: without a shutdown, a failure may have gone unrecorded.
+      assert.equal(await failures(), 2);
+    });
   });
 });

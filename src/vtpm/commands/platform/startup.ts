@@ -4,6 +4,7 @@ import { TPM_SU } from '../../../tpm/constants/index.js';
 import { TPM_RC } from '../../../tpm/response-code.js';
 import type { Handler, Handlers } from '../../dispatch/handler.js';
 import { DRTM_LOCALITY } from '../../state/drtm.js';
+import { shutdownState } from '../../persistence/shutdown-state.js';
 import type { SavedState } from '../../state/power.js';
 import type { Tpm } from '../../tpm.js';
 
@@ -72,24 +73,7 @@ const shutdown: Handler<typeof Shutdown> = (tpm, { shutdownType }, call) => {
   tpm.dictionaryAttack.shutdown();
   tpm.nv.storeOrderly();
   tpm.clock.changed();
-  tpm.power.shutdown(keepsState ? stateOf(tpm) : null);
+  tpm.power.shutdown(keepsState ? shutdownState(tpm) : null);
 };
-
-function stateOf(tpm: Tpm): SavedState {
-  const { hierarchies, clock, pcrs, sessions, objects, power } = tpm;
-  return {
-    hierarchies: hierarchies.save(),
-    counters: { restartCount: clock.restartCount, clearCount: clock.clearCount },
-    pcrs: pcrs.save(),
-    pcrUpdateCounter: pcrs.updateCounter,
-    pcrGroupAuth: pcrs.groupAuth,
-    commandAuditDigest: tpm.commandAudit.digest,
-    commits: tpm.commits.save(),
-    startupLocality: power.startupLocality,
-    contextCounter: sessions.contextCounter,
-    objectContexts: objects.contexts,
-    sessions: sessions.saveTable(),
-  };
-}
 
 export const startupHandlers = { Startup: startup, Shutdown: shutdown } satisfies Partial<Handlers>;
