@@ -6,7 +6,7 @@ import type { VolatileJournal } from '../store/volatile-journal.js';
 import type { Numbered } from '../host/rollback/guard.js';
 import type { TpmDescription } from '../transport/guest-link.js';
 import type { GuestTpm } from '../vtpm/guest-tpm.js';
-import type { PcrLogEntry } from '../vtpm/state/pcr-log.js';
+import type { PcrLogEntry } from '../vtpm/state/pcr/pcr-log.js';
 
 /** The PCRs of one bank, from index 0. */
 export interface PcrBank {

@@ -113,7 +113,7 @@ export class Guest {
         return;
       }
       const { tpm } = this.opened();
-      await tpm.powerOff();
+      await tpm.powerOff(true);
       await tpm.powerOn();
     });
   }
@@ -354,7 +354,7 @@ export class Guest {
     const { log, stopTimeout, descriptors } = this.host;
     await (goesOn && descriptors.available ? endpoint.leave(stopTimeout) : endpoint.close(stopTimeout));
     try {
-      await (goesOn ? opened.suspend() : opened.tpm.powerOff());
+      await (goesOn ? opened.suspend() : opened.tpm.powerOff(true));
     } catch (error) {
       // Its state cannot be read or written any more; it is off all the same.
       log.error(`guest could not be ${goesOn ? 'suspended' : 'powered off'} in order`, {

@@ -2,7 +2,7 @@
 import type { Answer } from '../api/endpoint.js';
 import type { Api } from '../api/endpoints.js';
 import { hashName } from '../tpm/hash.js';
-import type { PcrLogEntry } from '../vtpm/state/pcr-log.js';
+import type { PcrLogEntry } from '../vtpm/state/pcr/pcr-log.js';
 
 /** The log of a guest, oldest entry first; times in ISO 8601, digests in hex by bank. */
 export function pcrLogView(guest: string, entries: readonly PcrLogEntry[]): Answer<Api['readPcrLog']> {

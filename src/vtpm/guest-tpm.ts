@@ -29,11 +29,14 @@ export interface GuestTpm {
   powerOn(): Promise<void>;
   /**
    * As {@link powerOn}, but what {@link setState} and {@link storeVolatile} left is taken into use: with volatile state the TPM goes on
-   * where it was, without TPM2_Startup. `deleteVolatile` is whether that was the last time.
+   * where it was, without TPM2_Startup. `deleteVolatile` is whether that was the last time. A TPM that has power goes off in order before.
    */
   init(deleteVolatile: boolean): Promise<void>;
-  /** Power is removed, with or without an orderly TPM2_Shutdown before. Commands in the queue are finished first. */
-  powerOff(): Promise<void>;
+  /**
+   * Power is removed. Commands in the queue are finished first. With `orderly` the TPM does what TPM2_Shutdown(CLEAR) would have, unless the
+   * guest has sent one: the next startup need not suppose that a count was lost. Default: power fails, as when a plug is pulled.
+   */
+  powerOff(orderly?: boolean): Promise<void>;
   /** True between {@link powerOn} and {@link powerOff}. */
   readonly powered: boolean;
   /**

@@ -45,7 +45,7 @@ export const MAX_STATE_BLOB = 0x1000000;
 const STATE_ENCRYPTED = 2;
 
 async function stop({ link }: ControlSession): Promise<Buffer> {
-  if (link.tpm.powered) await link.tpm.powerOff();
+  if (link.tpm.powered) await link.tpm.powerOff(true);
   return controlResult(success);
 }
 

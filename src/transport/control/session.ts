@@ -141,7 +141,7 @@ export class ControlSession {
 
   private async powerCycle(): Promise<void> {
     const { link } = this;
-    if (link.tpm.powered) await link.tpm.powerOff();
+    if (link.tpm.powered) await link.tpm.powerOff(true);
     await link.tpm.powerOn();
     link.locality = 0;
     link.incoming = false;

@@ -2,7 +2,7 @@
 import { NUM_LOCALITIES, TPM_PT_PCR } from '../../tpm/constants/index.js';
 import { pcrBitmap } from '../../tpm/pcr-bitmap.js';
 import type { TPML_PCR_SELECTION, TPMS_TAGGED_PCR_SELECT } from '../../tpm/structures/index.js';
-import type { Pcrs } from '../state/pcrs.js';
+import type { Pcrs } from '../state/pcr/pcrs.js';
 
 const DRTM_LOCALITY = 4;
 

@@ -21,6 +21,14 @@ export function shutdownState(tpm: Tpm): SavedState {
   };
 }
 
+/** An orderly end of a power cycle, after which `saved` is there for the next one. */
+export function shutDown(tpm: Tpm, saved: SavedState | null): void {
+  tpm.dictionaryAttack.shutdown();
+  tpm.nv.storeOrderly();
+  tpm.clock.changed();
+  tpm.power.shutdown(saved);
+}
+
 /**
  * To be called after every command: if something has changed that Shutdown(STATE) had saved, what it saved is void. Otherwise the next startup
  * would go back to before it: an ephemeral key that was used since would be there to be used again. The audit digest may be older, as in the

@@ -3,9 +3,9 @@ import { DRTM_PCR, HCRTM_PCR } from '../../tpm/constants/index.js';
 import { sizedOrNull, struct, uint8 } from '../../tpm/schema.js';
 import { Sequence } from '../sequences/sequence.js';
 import { section, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
-import type { PcrLog } from './pcr-log.js';
+import type { PcrLog } from './pcr/pcr-log.js';
 import type { Clock } from './clock.js';
-import type { Pcrs } from './pcrs.js';
+import type { Pcrs } from './pcr/pcrs.js';
 import type { PowerState } from './power.js';
 import { fromStoredSequence, storedSequence, toStoredSequence } from './stored/stored-sequence.js';
 

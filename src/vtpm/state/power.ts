@@ -5,7 +5,7 @@ import { savedCounters } from './clock.js';
 import { savedCommits, spent } from './commits.js';
 import type { DurableState } from './durable.js';
 import { savedHierarchies } from './hierarchies.js';
-import { savedPcrs } from './pcrs.js';
+import { savedPcrs } from './pcr/pcrs.js';
 
 const RECORD_KEY = 'shutdown';
 export const savedState = struct({

@@ -11,11 +11,12 @@ import {
   ReadPublic,
   SequenceUpdate,
   Shutdown,
+  Startup,
 } from '../../../src/tpm/commands/index.js';
 import { TPM_ALG, TPM_CAP, TPM_PT, TPM_RH, TPM_SU, TPMA_OBJECT } from '../../../src/tpm/constants/index.js';
 import { TPM_RC } from '../../../src/tpm/response-code.js';
 import { type Differential, startDifferential } from '../../support/differential.js';
-import { frame, none, password, run } from '../../support/frames.js';
+import { codeOf, frame, none, password, run } from '../../support/frames.js';
 import { ClientSession, execWithSessions } from '../../support/sessions.js';
 import { hmacTemplate } from '../../support/templates.js';
 import { openTestTpm } from '../../support/vtpm.js';
@@ -125,6 +126,58 @@ describe('dictionary attacks on a key', () => {
     assert.equal(await use('wrong'), TPM_RC.AUTH_FAIL | 0x900);
     await both.restart();
     await both.sameProperties(counters);
+  });
+
+  it('an orderly end of power by the machine costs nothing, a power failure counts one, as does what could not be counted', async () => {
+    const guest = await openTestTpm();
+    const { execute, tpm } = guest;
+    const lockoutCounter = async (): Promise<number | undefined> => {
+      const ask = { capability: TPM_CAP.TPM_PROPERTIES, property: TPM_PT.LOCKOUT_COUNTER, propertyCount: 1 };
+      const { capabilityData } = await run(execute, GetCapability, ask);
+      return capabilityData.capability === TPM_CAP.TPM_PROPERTIES ? capabilityData.data[0]?.value : undefined;
+    };
+    const inSensitive = { userAuth: Buffer.from('key'), data: none };
+    const request = { primaryHandle: NULL, inSensitive, inPublic: hmacTemplate(), outsideInfo: none, creationPCR: [] };
+    const useOnce = async (auth: string): Promise<number> => {
+      await run(execute, CreatePrimary, request);
+      return codeOf(await execute(frame(HMAC, { handle, buffer: none, hashAlg: TPM_ALG.NULL }, [password(auth)])));
+    };
+    const ends: Record<string, () => Promise<void>> = {
+      'a reset by the machine': () => tpm.init(true),
+      'an end by the machine or the operator': async () => {
+        await tpm.powerOff(true);
+        await tpm.powerOn();
+      },
+    };
+    for (const [name, end] of Object.entries(ends)) {
+      for (let i = 0; i < 4; i++) {
+        assert.equal(await useOnce('key'), 0, name);
+        await end();
+        await run(execute, Startup, { startupType: TPM_SU.CLEAR });
+      }
+      assert.equal(await lockoutCounter(), 0, name);
+    }
+    assert.equal(await useOnce('key'), 0);
+    await tpm.powerOff();
+    await tpm.powerOn();
+    await run(execute, Startup, { startupType: TPM_SU.CLEAR });
+    assert.equal(await lockoutCounter(), 1, 'a failure may have been lost');
+    assert.equal(await useOnce('key'), 0);
+    guest.records.failure = new Error('the disk is full');
+    assert.equal(codeOf(await execute(frame(HMAC, { handle, buffer: none, hashAlg: TPM_ALG.NULL }, [password('wrong')]))), TPM_RC.RETRY);
+    await assert.doesNotReject(tpm.powerOff(true));
+    guest.records.failure = undefined;
+    await tpm.powerOn();
+    await run(execute, Startup, { startupType: TPM_SU.CLEAR });
+    assert.equal(await lockoutCounter(), 2, 'one that was not counted');
+  });
+
+  it('what the guest shut down itself stays as it was', async () => {
+    const { execute, tpm } = await openTestTpm();
+    await run(execute, Shutdown, { shutdownType: TPM_SU.STATE });
+    await tpm.powerOff(true);
+    await tpm.powerOn();
+    assert.equal(codeOf(await execute(frame(Startup, { startupType: TPM_SU.STATE }))), 0);
   });
 
   it('a failure is durable before it is answered', async () => {

@@ -4,7 +4,7 @@ import { TPM_SU } from '../../../tpm/constants/index.js';
 import { TPM_RC } from '../../../tpm/response-code.js';
 import type { Handler, Handlers } from '../../dispatch/handler.js';
 import { DRTM_LOCALITY } from '../../state/drtm.js';
-import { shutdownState } from '../../persistence/shutdown-state.js';
+import { shutDown, shutdownState } from '../../persistence/shutdown-state.js';
 import type { SavedState } from '../../state/power.js';
 import type { Tpm } from '../../tpm.js';
 
@@ -70,10 +70,7 @@ function startCounters({ clock }: Tpm, kind: StartupKind, saved: SavedState | nu
 const shutdown: Handler<typeof Shutdown> = (tpm, { shutdownType }, call) => {
   const keepsState = shutdownType === TPM_SU.STATE;
   if (keepsState && tpm.pcrs.reallocated) throw call.error(TPM_RC.TYPE, 'shutdownType');
-  tpm.dictionaryAttack.shutdown();
-  tpm.nv.storeOrderly();
-  tpm.clock.changed();
-  tpm.power.shutdown(keepsState ? shutdownState(tpm) : null);
+  shutDown(tpm, keepsState ? shutdownState(tpm) : null);
 };
 
 export const startupHandlers = { Startup: startup, Shutdown: shutdown } satisfies Partial<Handlers>;

@@ -1,17 +1,17 @@
 // TPM 2.0 Library Part 1, 17 (PCR operations) and PC Client Platform TPM Profile, 4.6 (PCR attributes).
-import { IMPLEMENTATION_PCR, TPM_ALG } from '../../tpm/constants/index.js';
-import type { GuestProviders } from '../../properties/provider-set/guest-providers.js';
-import { ProviderSet } from '../../properties/provider-set/provider-set.js';
-import { PcrMatrix } from '../../properties/matrix/matrix.js';
-import type { MeasurementLog } from '../../properties/measurement-log/measurement-log.js';
-import type { Measurement } from '../../properties/providers/provider.js';
-import { type SavedMatrix, savedMatrix } from '../../properties/matrix/saved-matrix.js';
-import { struct, tpm2b, uint16, uint8 } from '../../tpm/schema.js';
-import { hash } from '../../tpm/hash.js';
-import { selectedPcrs } from '../../tpm/pcr-bitmap.js';
-import { TPML_PCR_SELECTION } from '../../tpm/structures/index.js';
-import type { SectionReader, SectionWriter, StateModule } from '../persistence/section.js';
-import type { DurableState } from './durable.js';
+import { IMPLEMENTATION_PCR, TPM_ALG } from '../../../tpm/constants/index.js';
+import type { GuestProviders } from '../../../properties/provider-set/guest-providers.js';
+import { ProviderSet } from '../../../properties/provider-set/provider-set.js';
+import { PcrMatrix } from '../../../properties/matrix/matrix.js';
+import type { MeasurementLog } from '../../../properties/measurement-log/measurement-log.js';
+import type { Measurement } from '../../../properties/providers/provider.js';
+import { type SavedMatrix, savedMatrix } from '../../../properties/matrix/saved-matrix.js';
+import { struct, tpm2b, uint16, uint8 } from '../../../tpm/schema.js';
+import { hash } from '../../../tpm/hash.js';
+import { selectedPcrs } from '../../../tpm/pcr-bitmap.js';
+import { TPML_PCR_SELECTION } from '../../../tpm/structures/index.js';
+import type { SectionReader, SectionWriter, StateModule } from '../../persistence/section.js';
+import type { DurableState } from '../durable.js';
 import { PcrAllocation } from './pcr-allocation.js';
 import { readPcrs, writePcrs } from './pcr-sections.js';
 

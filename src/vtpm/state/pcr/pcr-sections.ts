@@ -1,11 +1,11 @@
 // How the PCRs of a vTPM, their providers and their log are kept: what of them lies in which section.
-import type { PcrMatrix } from '../../properties/matrix/matrix.js';
-import { savedChoice, type SavedMatrix, type SavedVector } from '../../properties/matrix/saved-matrix.js';
-import { joinLog, logHead, type LogPiece, type MeasurementLog } from '../../properties/measurement-log/measurement-log.js';
-import type { ProviderSet } from '../../properties/provider-set/provider-set.js';
-import { digestSize } from '../../tpm/hash.js';
-import { type Infer, list, struct, tpm2b, uint16, uint32, uint8 } from '../../tpm/schema.js';
-import { TPML_PCR_SELECTION } from '../../tpm/structures/index.js';
+import type { PcrMatrix } from '../../../properties/matrix/matrix.js';
+import { savedChoice, type SavedMatrix, type SavedVector } from '../../../properties/matrix/saved-matrix.js';
+import { joinLog, logHead, type LogPiece, type MeasurementLog } from '../../../properties/measurement-log/measurement-log.js';
+import type { ProviderSet } from '../../../properties/provider-set/provider-set.js';
+import { digestSize } from '../../../tpm/hash.js';
+import { type Infer, list, struct, tpm2b, uint16, uint32, uint8 } from '../../../tpm/schema.js';
+import { TPML_PCR_SELECTION } from '../../../tpm/structures/index.js';
 import {
   type GrowingMember,
   type Mark,
@@ -15,7 +15,7 @@ import {
   sectionFamily,
   type SectionReader,
   type SectionWriter,
-} from '../persistence/section.js';
+} from '../../persistence/section.js';
 import type { PcrAllocation } from './pcr-allocation.js';
 
 const MAX_NAMES = 1024;

@@ -1,6 +1,6 @@
 // TPM 2.0 Library Part 1, 17.7: which PCRs exist in which bank.
-import { PCR_SELECT_MAX } from '../../tpm/constants/index.js';
-import type { TPML_PCR_SELECTION, TPMS_PCR_SELECTION } from '../../tpm/structures/index.js';
+import { PCR_SELECT_MAX } from '../../../tpm/constants/index.js';
+import type { TPML_PCR_SELECTION, TPMS_PCR_SELECTION } from '../../../tpm/structures/index.js';
 
 /** The PCRs that exist, as a bit map per bank. A bank without any is not there. */
 export class PcrAllocation {
