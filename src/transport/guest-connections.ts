@@ -15,7 +15,7 @@ import {
   type KeptConnection,
 } from './kept/connections.js';
 import { serveMssimCommands, serveMssimPlatform } from './mssim/mssim.js';
-import { serveData } from './tpm-commands.js';
+import { serveData, serveDataPort } from './tpm-commands.js';
 
 type Serve = (channel: Channel) => Connection;
 
@@ -78,7 +78,7 @@ export class GuestConnections {
   }
 
   private plain(kind: Exclude<ConnectionKind, ControlKind>): Serve {
-    const serve = { data: serveData, mssim: serveMssimCommands, platform: serveMssimPlatform }[kind];
+    const serve = { data: serveDataPort, mssim: serveMssimCommands, platform: serveMssimPlatform }[kind];
     return (channel) => serve(channel, this.link);
   }
 

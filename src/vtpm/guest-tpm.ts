@@ -4,6 +4,12 @@
  */
 export type StatePart = 'permanent' | 'volatile' | 'savestate';
 
+/**
+ * What the platform of the simulator signals besides power: whether NV can be written and somebody is present; that Time begins anew; that
+ * the next TPM2_SelfTest fails.
+ */
+export type PlatformSignal = 'nv on' | 'nv off' | 'presence on' | 'presence off' | 'restart timer' | 'fail self-test';
+
 /** Why a blob cannot become a part of the state; the message is for the log. */
 export class StateRefused extends Error {
   override readonly name = 'StateRefused';
@@ -55,6 +61,8 @@ export interface GuestTpm {
   hashData(data: Buffer): Promise<void>;
   /** `_TPM_Hash_End`: what was hashed goes into PCR 17, or PCR 0 before TPM2_Startup. */
   hashEnd(): Promise<void>;
+  /** Nothing happens without power, and what a signal has changed ends with it. */
+  signal(signal: PlatformSignal): Promise<void>;
   /** A part of the state, encrypted and authenticated for this guest alone. Rejects if there is no such part. */
   getState(part: StatePart): Promise<Buffer>;
   /**

@@ -9,7 +9,8 @@ import { servedCommands } from './handlers.js';
 import { shutDown } from './persistence/shutdown-state.js';
 import { Transaction, type TransactionOptions } from './persistence/transaction.js';
 import type { VolatileKeeper } from './persistence/volatile-keeper.js';
-import { NotDurable } from './state/durable.js';
+import { keepSignals } from './platform-signals.js';
+import { NotDurable, NvUnavailable } from './state/durable.js';
 import type { PcrLog } from './state/pcr/pcr-log.js';
 import { Tpm, type TpmParts } from './tpm.js';
 
@@ -65,6 +66,10 @@ export class LiveTpm {
       this.noteWritten(transaction);
       return response;
     } catch (error) {
+      if (error instanceof NvUnavailable && transaction !== undefined) {
+        await this.undo(transaction);
+        return errorResponse(TPM_RC.NV_UNAVAILABLE);
+      }
       const what = unwritable(error);
       if (what === undefined) {
         this.observer.failed('a command failed, the TPM stops', error);
@@ -182,7 +187,10 @@ export class LiveTpm {
 
   /** If an operation failed and was not undone yet, it is now. Rejects if it still cannot be. */
   async settle(): Promise<void> {
-    if (this.failed !== undefined) this.replace(await this.failed.undo(() => this.loaded()));
+    if (this.failed === undefined) return;
+    const before = await this.failed.undo(() => this.loaded());
+    keepSignals(this.tpm, before);
+    this.replace(before);
   }
 
   private makeDispatcher(): Dispatcher {

@@ -19,6 +19,7 @@ import { NvMemory } from './state/nv.js';
 import { TransientObjects } from './state/objects.js';
 import { PcrLog } from './state/pcr/pcr-log.js';
 import { Pcrs } from './state/pcr/pcrs.js';
+import { PhysicalPresence } from './physical-presence.js';
 import { PersistentObjects } from './state/persistent-objects.js';
 import { PowerState } from './state/power.js';
 import { PrimaryRecords } from './state/primary-records.js';
@@ -60,6 +61,7 @@ export class Tpm {
   readonly nv: NvMemory;
   readonly power: PowerState;
   readonly failedAuthorizations = new FailedAuthorizations();
+  readonly presence: PhysicalPresence;
   /** All parts, in the order in which they are loaded and put back. */
   readonly modules: readonly StateModule[];
   /** Largest command and response that the guest is told of, in bytes: `GuestTpm.bufferSize`. */
@@ -82,10 +84,12 @@ export class Tpm {
     this.primaries = new PrimaryRecords(this.durable, keys, limits);
     this.nv = new NvMemory(this.durable, limits);
     this.power = new PowerState(this.durable);
+    this.presence = new PhysicalPresence(this.durable);
     this.modules = [
       this.hierarchies,
       this.clock,
       this.power,
+      this.presence,
       this.dictionaryAttack,
       this.commandAudit,
       this.algorithmSet,

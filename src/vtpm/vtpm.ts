@@ -3,11 +3,12 @@ import { MemoryJournal } from '../store/memory-journal.js';
 import { errorResponse } from '../tpm/frame.js';
 import { TPM_RC } from '../tpm/response-code.js';
 import { CommandQueue } from './command-queue.js';
-import { type GuestTpm, StateRefused, type StatePart } from './guest-tpm.js';
+import { type GuestTpm, type PlatformSignal, StateRefused, type StatePart } from './guest-tpm.js';
 import { LiveTpm, type VTpmObserver } from './live-tpm.js';
 import { takeVolatile } from './persistence/snapshot.js';
 import { StoredState } from './persistence/stored-state.js';
 import { Transaction } from './persistence/transaction.js';
+import { applySignal } from './platform-signals.js';
 import { VolatileKeeper } from './persistence/volatile-keeper.js';
 import { DRTM_LOCALITY } from './state/drtm.js';
 import { PcrLog, type PcrLogEntry } from './state/pcr/pcr-log.js';
@@ -110,6 +111,7 @@ export class VTpm implements GuestTpm {
   suspend(): Promise<void> {
     return this.queue.run(async () => {
       const { tpm } = this;
+      tpm.durable.available = true;
       try {
         if (tpm.power.powered && !this.live.isUnsettled) {
           tpm.clock.changed();
@@ -168,6 +170,12 @@ export class VTpm implements GuestTpm {
 
   hashEnd(): Promise<void> {
     return this.change((tpm) => tpm.drtm.end(tpm));
+  }
+
+  signal(signal: PlatformSignal): Promise<void> {
+    return this.change((tpm) => {
+      if (tpm.power.powered) applySignal(tpm, signal);
+    });
   }
 
   getState(part: StatePart): Promise<Buffer> {

@@ -61,6 +61,13 @@ export async function hmacKernel(): Promise<Kernel | string> {
   }
 }
 
+/**
+ * A kernel that has CONFIG_TRUSTED_KEYS built in: `TPMUX_TEST_TRUSTED_KERNEL`. Debian's have it not at all. A string says that there is none.
+ */
+export function trustedKeyKernel(): Kernel | string {
+  return given('TPMUX_TEST_TRUSTED_KERNEL') ?? "TPMUX_TEST_TRUSTED_KERNEL is not set, and Debian's kernels have no CONFIG_TRUSTED_KEYS";
+}
+
 /** A kernel of a package of a suite, under a name of one's own for it below {@link CACHE}. Rejects with {@link NotOffered}. */
 async function fetchKernel(name: string, suite: string, packageName: string): Promise<Kernel> {
   return (await kept(name)) ?? (await fetch(name, suite, () => Promise.resolve(packageName)));

@@ -1,7 +1,7 @@
 // The end of the way to a guest's TPM, where only that way is tested: it executes nothing, gives a command back as its response,
 // and logs what it was asked to do, so that a test sees every byte and every call that came through. What a TPM answers is
 // tested with TPMs.
-import { type GuestTpm, StateRefused, type StatePart } from '../../src/vtpm/guest-tpm.js';
+import { type GuestTpm, type PlatformSignal, StateRefused, type StatePart } from '../../src/vtpm/guest-tpm.js';
 
 /** A frame of tag, size, code 0 and `body`. */
 export function commandOf(body: Buffer): Buffer {
@@ -80,6 +80,11 @@ export class EchoTpm implements GuestTpm {
 
   hashEnd(): Promise<void> {
     this.log.push('hash end');
+    return Promise.resolve();
+  }
+
+  signal(signal: PlatformSignal): Promise<void> {
+    this.log.push(signal);
     return Promise.resolve();
   }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { feedFrames, noFrame, type FrameState } from '../../src/transport/frame.js';
+import { feedFrames, noFrame, type FramedCommand, type FrameState } from '../../src/transport/frame.js';
 import { commandOf } from './echo-tpm.js';
 
 /** Feeds a stream cut at `cuts` and collects what comes out. */
@@ -11,12 +11,21 @@ function feedAll(stream: Buffer, cuts: readonly number[]): { frames: string[]; s
   let from = 0;
   for (const to of [...places, stream.length]) {
     const step = feedFrames(state, stream.subarray(from, to));
-    frames.push(...step.frames.map((frame) => frame.toString('hex')));
+    frames.push(...step.commands.map(({ frame }) => frame.toString('hex')));
     state = step.state;
     if (step.violation !== undefined) return { frames, state, violation: step.violation };
     from = to;
   }
   return { frames, state, violation: undefined };
+}
+
+/** The simulator's prefix of a command. */
+function sendCommand(locality: number, size: number): Buffer {
+  const prefix = Buffer.alloc(9);
+  prefix.writeUInt32BE(8);
+  prefix.writeUInt8(locality, 4);
+  prefix.writeUInt32BE(size, 5);
+  return prefix;
 }
 
 const command = fc
@@ -60,6 +69,38 @@ describe('cutting a stream into commands', () => {
         assert.match(result.violation ?? '', new RegExp(`says ${bad.toString()} bytes`));
       }),
     );
+  });
+
+  it("takes the simulator's prefix where it may stand, wherever the stream is cut", () => {
+    const sent = fc.record({ frame: command, locality: fc.option(fc.nat(255), { nil: undefined }) });
+    fc.assert(
+      fc.property(fc.array(sent, { maxLength: 8 }), cuts, (commands, where) => {
+        const stream = Buffer.concat(
+          commands.flatMap(({ frame, locality }) => (locality === undefined ? [frame] : [sendCommand(locality, frame.length), frame])),
+        );
+        const places = [...new Set(where.map((cut) => cut % (stream.length + 1))), stream.length].sort((a, b) => a - b);
+        const got: FramedCommand[] = [];
+        let [state, from] = [noFrame, 0];
+        for (const to of places) {
+          const step = feedFrames(state, stream.subarray(from, to), true);
+          assert.equal(step.violation, undefined);
+          got.push(...step.commands);
+          [state, from] = [step.state, to];
+        }
+        assert.deepEqual(
+          got.map(({ frame, locality, size }) => [frame.toString('hex'), locality, size]),
+          commands.map(({ frame, locality }) => [frame.toString('hex'), locality, frame.length + (locality === undefined ? 0 : 9)]),
+        );
+        assert.equal(state.length, 0);
+      }),
+    );
+  });
+
+  it('takes no prefix where none may stand', () => {
+    const frame = commandOf(Buffer.from('abc'));
+    const { commands, violation } = feedFrames(noFrame, Buffer.concat([sendCommand(4, frame.length), frame]));
+    assert.equal(commands.length, 0);
+    assert.match(violation ?? '', /says \d+ bytes/);
   });
 
   it('keeps at most one command, whatever comes', () => {

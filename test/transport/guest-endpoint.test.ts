@@ -105,6 +105,12 @@ describe('the sockets of a guest', () => {
     const data = await peer({ host: '127.0.0.1', port });
     data.socket.write(commandOf(Buffer.from('tcp')));
     assert.deepEqual(await data.take(13), commandOf(Buffer.from('tcp')));
+    // As swtpm does, for programs that speak to it as to the simulator (wolfTPM).
+    data.socket.write(Buffer.concat([Buffer.from('00000008030000000d', 'hex'), commandOf(Buffer.from('sim'))]));
+    assert.deepEqual(await data.take(21), Buffer.concat([Buffer.from('0000000d', 'hex'), commandOf(Buffer.from('sim')), Buffer.alloc(4)]));
+    data.socket.write(Buffer.concat([Buffer.from('00000008050000000d', 'hex'), commandOf(Buffer.from('sim'))]));
+    assert.equal((await data.take(18)).toString('hex'), '0000000a80010000000a0000090700000000');
+    assert.deepEqual(tpm.log.slice(-2), ['tcp@0', 'sim@3']);
     assert.equal(await (await peer({ host: '127.0.0.1', port: port + 1 })).ask('0000000f', 8), '0000000000000000');
     await assert.rejects(GuestEndpoint.open({ ...optionsFor('h'), tcpPort: port }), /the address is in use \(choose another port\)/);
     assert.equal(existsSync(join(root, 'h')), false);

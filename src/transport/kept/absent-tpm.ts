@@ -72,6 +72,10 @@ export class AbsentTpm implements GuestTpm {
     return noDaemon();
   }
 
+  signal(): Promise<never> {
+    return noDaemon();
+  }
+
   getState(): Promise<never> {
     return noDaemon();
   }

@@ -3,6 +3,7 @@ import { quickAck } from '../../native/index.js';
 import { errorResponse } from '../../tpm/frame.js';
 import { TPM_RC } from '../../tpm/response-code.js';
 import { uint32Bytes } from '../../tpm/wire.js';
+import type { PlatformSignal } from '../../vtpm/guest-tpm.js';
 import type { Channel } from '../channel.js';
 import { serve, type Connection } from '../connection.js';
 import type { GuestLink } from '../guest-link.js';
@@ -18,6 +19,8 @@ type Requests = ReadonlyMap<number, Run>;
 const END_POINT = { platformAvailable: 0x01, inRawMode: 0x04, supportsPhysicalPresence: 0x08 } as const;
 const SERVER_VERSION = 1;
 const MAX_LOCALITY = 4;
+/** Where the code of a command or response stands. */
+const CODE_AT = 6;
 
 /** Every answer ends with this. */
 const done = uint32Bytes(0);
@@ -29,9 +32,43 @@ function counted(bytes: Buffer): Buffer {
   return Buffer.concat([uint32Bytes(bytes.length), bytes, done]);
 }
 
-async function sendCommand({ tpm }: GuestLink, { head, data }: MssimRequest, token: number, onEffect: () => void): Promise<Buffer> {
+async function sendCommand(link: GuestLink, { head, data }: MssimRequest, token: number, onEffect: () => void): Promise<Buffer> {
   const locality = head.readUInt8(0);
-  return counted(locality > MAX_LOCALITY ? errorResponse(TPM_RC.LOCALITY) : await tpm.execute(data, locality, token, onEffect));
+  const sizes = sizesOf(link);
+  sizes.command = largest(sizes.command, data);
+  const response = locality > MAX_LOCALITY ? errorResponse(TPM_RC.LOCALITY) : await link.tpm.execute(data, locality, token, onEffect);
+  sizes.response = largest(sizes.response, response);
+  return counted(response);
+}
+
+/** The largest command and response since somebody asked, as far as they tell: size, and what stands where the code does. */
+interface Sizes {
+  command: Buffer;
+  response: Buffer;
+}
+
+const NO_SIZE = Buffer.alloc(8);
+const sizesOfGuests = new WeakMap<GuestLink['tpm'], Sizes>();
+
+function sizesOf({ tpm }: GuestLink): Sizes {
+  const known = sizesOfGuests.get(tpm) ?? { command: NO_SIZE, response: NO_SIZE };
+  sizesOfGuests.set(tpm, known);
+  return known;
+}
+
+/** The simulator gives its memory as it is: sizes in the order of its processor, codes in that of the frame. */
+function largest(known: Buffer, frame: Buffer): Buffer {
+  if (frame.length <= known.readUInt32LE(0)) return known;
+  const bytes = Buffer.alloc(NO_SIZE.length);
+  bytes.writeUInt32LE(frame.length, 0);
+  frame.copy(bytes, 4, CODE_AT, CODE_AT + 4);
+  return bytes;
+}
+
+function commandResponseSizes(link: GuestLink): Buffer {
+  const { command, response } = sizesOf(link);
+  sizesOfGuests.delete(link.tpm);
+  return counted(Buffer.concat([command, response]));
 }
 
 function handshake(_link: GuestLink, { head }: MssimRequest): Buffer {
@@ -64,6 +101,13 @@ async function stop(link: GuestLink): Promise<undefined> {
 }
 
 const acknowledge = (): Buffer => done;
+
+const signal =
+  (what: PlatformSignal): Run =>
+  async ({ tpm }) => {
+    await tpm.signal(what);
+    return done;
+  };
 const sayNothing = (): undefined => undefined;
 
 /** Nothing happens without power, as in the simulator. */
@@ -83,20 +127,26 @@ const session = [
   [MSSIM.SIGNAL_HASH_END, whilePowered(({ tpm }) => tpm.hashEnd())],
 ] as const;
 
-const COMMAND_PORT: Requests = new Map<number, Run>([...session, [MSSIM.SEND_COMMAND, sendCommand], [MSSIM.REMOTE_HANDSHAKE, handshake]]);
+const COMMAND_PORT: Requests = new Map<number, Run>([
+  ...session,
+  [MSSIM.SEND_COMMAND, sendCommand],
+  [MSSIM.REMOTE_HANDSHAKE, handshake],
+  [MSSIM.SET_ALTERNATIVE_RESULT, acknowledge],
+]);
 
 const PLATFORM_PORT: Requests = new Map<number, Run>([
   ...session,
   [MSSIM.SIGNAL_POWER_ON, powerOn],
   [MSSIM.SIGNAL_POWER_OFF, powerOff],
   [MSSIM.SIGNAL_RESET, reset],
-  [MSSIM.SIGNAL_RESTART, reset],
-  // No command of this TPM asks for physical presence, so there is nothing that either would change.
-  [MSSIM.SIGNAL_PHYS_PRES_ON, acknowledge],
-  [MSSIM.SIGNAL_PHYS_PRES_OFF, acknowledge],
-  // NV and the key cache are always on: turning them off is refused as a request that is not known.
-  [MSSIM.SIGNAL_NV_ON, acknowledge],
+  [MSSIM.SIGNAL_RESTART, signal('restart timer')],
+  [MSSIM.SIGNAL_PHYS_PRES_ON, signal('presence on')],
+  [MSSIM.SIGNAL_PHYS_PRES_OFF, signal('presence off')],
+  [MSSIM.SIGNAL_NV_ON, signal('nv on')],
+  [MSSIM.SIGNAL_NV_OFF, signal('nv off')],
+  // There is no cache of keys that are known beforehand.
   [MSSIM.SIGNAL_KEY_CACHE_ON, acknowledge],
+  [MSSIM.SIGNAL_KEY_CACHE_OFF, acknowledge],
   [
     MSSIM.SIGNAL_CANCEL_ON,
     ({ tpm }) => {
@@ -105,6 +155,8 @@ const PLATFORM_PORT: Requests = new Map<number, Run>([
     },
   ],
   [MSSIM.SIGNAL_CANCEL_OFF, acknowledge],
+  [MSSIM.GET_COMMAND_RESPONSE_SIZES, commandResponseSizes],
+  [MSSIM.TEST_FAILURE_MODE, signal('fail self-test')],
   // There is no authenticated countdown timer, so none is signaled.
   [MSSIM.ACT_GET_SIGNALED, () => Buffer.concat([uint32Bytes(0), done])],
 ]);

@@ -25,6 +25,7 @@ export const MSSIM = {
   GET_COMMAND_RESPONSE_SIZES: 25,
   ACT_GET_SIGNALED: 26,
   TEST_FAILURE_MODE: 30,
+  SET_ALTERNATIVE_RESULT: 31,
 } as const;
 
 /** How many bytes always follow a request's number. */
@@ -36,6 +37,8 @@ const FIXED: Readonly<Record<number, number>> = {
   [MSSIM.REMOTE_HANDSHAKE]: 4,
   // Handle of the authenticated countdown timer.
   [MSSIM.ACT_GET_SIGNALED]: 4,
+  // Result.
+  [MSSIM.SET_ALTERNATIVE_RESULT]: 4,
 };
 /** Requests whose fixed part ends with the number of bytes that follow it. */
 const COUNTED: ReadonlySet<number> = new Set([MSSIM.SIGNAL_HASH_DATA, MSSIM.SEND_COMMAND]);

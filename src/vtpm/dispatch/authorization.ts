@@ -17,7 +17,6 @@ import {
   notePinUse,
 } from './entity.js';
 import { isPin } from '../state/nv.js';
-import { physicalPresenceCommands } from '../physical-presence.js';
 import type { Session } from '../state/session.js';
 import type { Tpm } from '../tpm.js';
 import type { AuthorizedCommand, SessionUse } from './authorized-command.js';
@@ -105,7 +104,8 @@ function checkSession(tpm: Tpm, call: AuthorizedCommand, use: SessionUse, positi
     if (session.daBound) checkNotLockedOut(tpm, session.lockoutBound);
   }
   if (use.entity !== undefined) {
-    if (use.entity.handle === TPM_RH.PLATFORM && physicalPresenceCommands.has(call.command.code)) throw new TpmError(TPM_RC.PP);
+    const { presence } = tpm;
+    if (use.entity.handle === TPM_RH.PLATFORM && !presence.asserted && presence.requires(call.command.code)) throw new TpmError(TPM_RC.PP);
     checkEntityAuthorization(tpm, call, use, use.entity, position);
     return;
   }
@@ -121,7 +121,7 @@ function checkEntityAuthorization(tpm: Tpm, call: AuthorizedCommand, use: Sessio
   if (isPolicy) use.includeAuth = session.policy.authValueNeeded || session.policy.passwordNeeded;
   else if (session?.boundEntity !== undefined) use.includeAuth = !session.boundEntity.equals(bindValue(tpm, entity));
   if (use.includeAuth && !isDaExempt(entity)) checkNotLockedOut(tpm, entity.handle === TPM_RH.LOCKOUT);
-  if (use.includeAuth && entity.kind === 'nv' && isPin(entity.index)) tpm.failedAuthorizations.requireCountable();
+  if (use.includeAuth && entity.kind === 'nv' && isPin(entity.index)) tpm.failedAuthorizations.requireCountable(tpm.durable);
   if (isPolicy) {
     if (!isPolicyAvailable(tpm, entity, call.command.code, role)) throw new TpmError(TPM_RC.AUTH_UNAVAILABLE);
     checkPolicy(tpm, call, session, entity, role);
@@ -170,7 +170,7 @@ function isHmacValid(tpm: Tpm, call: AuthorizedCommand, use: SessionUse, positio
 
 function checkNotLockedOut(tpm: Tpm, lockoutAuth: boolean): void {
   const { dictionaryAttack } = tpm;
-  tpm.failedAuthorizations.requireCountable();
+  tpm.failedAuthorizations.requireCountable(tpm.durable);
   if (lockoutAuth ? dictionaryAttack.lockoutAuthBlocked : dictionaryAttack.inLockout) throw new TpmError(TPM_RC.LOCKOUT);
   if (!lockoutAuth) tpm.power.useDictionaryAttack();
 }

@@ -23,7 +23,7 @@ export function checkPolicy(tpm: Tpm, call: AuthorizedCommand, session: Session,
   if (policy.timeout !== 0n && (policy.timeout < tpm.clock.time || session.epoch !== tpm.clock.epoch)) throw new TpmError(TPM_RC.EXPIRED);
   checkCommandCode(policy, call.command.code, role);
   if (policy.locality !== 0 && !localityAllowed(policy.locality, call.locality)) throw new TpmError(TPM_RC.LOCALITY);
-  if (policy.physicalPresence) throw new TpmError(TPM_RC.PP);
+  if (policy.physicalPresence && !tpm.presence.asserted) throw new TpmError(TPM_RC.PP);
   if (policy.bound !== undefined && !sameDigest(policy.bound.digest, boundDigest(call, policy.bound.kind, session.authHash))) {
     throw new TpmError(TPM_RC.POLICY_FAIL);
   }

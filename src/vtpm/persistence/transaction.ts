@@ -46,6 +46,7 @@ export class Transaction {
       if (keeper.write(tpm, answer, onEffect)) this.written = 'journal';
       return;
     }
+    durable.requireAvailable();
     if (clock.due) clock.changed();
     onEffect?.();
     keeper.prepareCommit(tpm, answer);

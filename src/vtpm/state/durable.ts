@@ -8,6 +8,8 @@ import { decode, encode, type Schema } from '../../tpm/schema.js';
  * transaction, before the response is given.
  */
 export class DurableState {
+  /** Whether the platform lets the TPM write: with false everything that would is {@link NvUnavailable}. */
+  available = true;
   private readonly records: GuestRecords;
   private pending = new Map<string, Buffer | null>();
 
@@ -29,6 +31,13 @@ export class DurableState {
     this.pending.set(key, null);
   }
 
+  /** Throws {@link NvUnavailable}, and forgets what waits, if NV is off. */
+  requireAvailable(): void {
+    if (this.available) return;
+    this.pending = new Map();
+    throw new NvUnavailable();
+  }
+
   /** One record as last committed, or undefined if there is none. */
   async load<T>(key: string, schema: Schema<T>): Promise<T | undefined> {
     const found = (await this.records.load(key)).find(([name]) => name === key);
@@ -43,9 +52,10 @@ export class DurableState {
 
   /**
    * Makes all changes durable. If that fails with {@link NotDurable} they are forgotten, and memory is ahead of the disk: the vTPM
-   * must go back to where it was.
+   * must go back to where it was. Rejects with {@link NvUnavailable} while it is not {@link available}.
    */
   async commit(): Promise<void> {
+    this.requireAvailable();
     const changes: RecordChanges = this.pending;
     this.pending = new Map();
     try {
@@ -58,10 +68,19 @@ export class DurableState {
 
 /** Changes that could not be made durable; `cause` tells why. None of them was. */
 export class NotDurable extends Error {
-  override readonly name = 'NotDurable';
+  override readonly name: string = 'NotDurable';
 
   constructor(cause: unknown) {
     super(reasonOf(cause), { cause });
+  }
+}
+
+/** Changes that cannot be made because the platform has turned NV off. None of them was. */
+export class NvUnavailable extends NotDurable {
+  override readonly name = 'NvUnavailable';
+
+  constructor() {
+    super('NV is off');
   }
 }
 

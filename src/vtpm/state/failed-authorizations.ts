@@ -3,6 +3,7 @@ import { list, struct, uint32, uint8 } from '../../tpm/schema.js';
 import { TPM_RC, TpmError } from '../../tpm/response-code.js';
 import { section, type SectionReader, type SectionWriter, type StateModule } from '../persistence/section.js';
 import type { DictionaryAttack } from './dictionary-attack.js';
+import type { DurableState } from './durable.js';
 import type { NvMemory } from './nv.js';
 
 /** What counts a failure; the position of a kind here is stored. */
@@ -68,8 +69,12 @@ export class FailedAuthorizations implements StateModule {
     this.owed = [];
   }
 
-  /** `TPM_RC_RETRY`, bare, if a failure could not be counted. To be called before what counts failures is compared. */
-  requireCountable(): void {
+  /**
+   * `TPM_RC_RETRY`, or `TPM_RC_NV_UNAVAILABLE` while NV is off, bare, if a failure could not be counted. To be called before what counts
+   * failures is compared.
+   */
+  requireCountable({ available }: Pick<DurableState, 'available'>): void {
+    if (!available) throw new TpmError(TPM_RC.NV_UNAVAILABLE);
     if (this.pending) throw new TpmError(TPM_RC.RETRY);
   }
 

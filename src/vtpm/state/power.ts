@@ -49,6 +49,8 @@ export class PowerState implements StateModule {
   saved: SavedState | null = null;
   /** Something that cannot be repaired happened; all commands are answered TPM_RC_FAILURE until power-on. */
   failed = false;
+  /** The platform wants the next TPM2_SelfTest to fail. */
+  failsSelfTest = false;
   /** TPM Established flag of the PC Client profile: a D-RTM sequence has run. */
   established = false;
   private readonly durable: DurableState;

@@ -171,8 +171,42 @@ describe("the simulator's ports", () => {
     ]) {
       assert.equal(await ask(uint32(signal), 4), '00000000', signal.toString());
     }
-    assert.deepEqual(tpm.log, ['off', 'on', 'off', 'on', 'cancel']);
+    assert.deepEqual(tpm.log, ['nv on', 'off', 'on', 'off', 'on', 'cancel', 'presence on']);
     assert.equal(await ask(uint32(MSSIM.ACT_GET_SIGNALED, 0x40000110), 8), '0000000000000000');
+  });
+
+  it('pass the signals of the platform on', async () => {
+    await open();
+    const { ask } = await client(port + 1);
+    const signals = [
+      MSSIM.SIGNAL_NV_OFF,
+      MSSIM.SIGNAL_NV_ON,
+      MSSIM.SIGNAL_PHYS_PRES_ON,
+      MSSIM.SIGNAL_PHYS_PRES_OFF,
+      MSSIM.SIGNAL_KEY_CACHE_ON,
+      MSSIM.SIGNAL_KEY_CACHE_OFF,
+      MSSIM.SIGNAL_RESTART,
+      MSSIM.TEST_FAILURE_MODE,
+    ];
+    for (const signal of signals) assert.equal(await ask(uint32(signal), 4), '00000000', signal.toString());
+    assert.deepEqual(tpm.log, ['nv off', 'nv on', 'presence on', 'presence off', 'restart timer', 'fail self-test']);
+  });
+
+  it('tell the largest command and response since they were asked', async () => {
+    await open();
+    const { ask } = await client(port);
+    const platform = await client(port + 1);
+    const sizes = (): Promise<string> => platform.ask(uint32(MSSIM.GET_COMMAND_RESPONSE_SIZES), 24);
+    assert.equal(await sizes(), `00000010${'00'.repeat(16)}00000000`);
+    for (const body of ['abcd', '', 'ab']) {
+      const command = commandOf(Buffer.from(body));
+      command.writeUInt32BE(0x17b, 6);
+      await ask(sendCommand(command), command.length + 8);
+    }
+    // Sizes as the processor has them, codes as they are in a frame: the simulator gives its memory as it is.
+    assert.equal(await sizes(), `00000010${'0e0000000000017b'.repeat(2)}00000000`);
+    assert.equal(await sizes(), `00000010${'00'.repeat(16)}00000000`);
+    assert.equal(await ask(uint32(MSSIM.SET_ALTERNATIVE_RESULT, 7), 4), '00000000');
   });
 
   it('measure a D-RTM event', async () => {
@@ -205,8 +239,8 @@ describe("the simulator's ports", () => {
       [port, MSSIM.SIGNAL_POWER_ON],
       [port, 0xffffffff],
       [port + 1, MSSIM.SEND_COMMAND],
-      [port + 1, MSSIM.SIGNAL_NV_OFF],
-      [port + 1, MSSIM.TEST_FAILURE_MODE],
+      [port + 1, MSSIM.REMOTE_HANDSHAKE],
+      [port + 1, 27],
     ] as const) {
       const { ask, end } = await client(at);
       assert.equal(await ask(uint32(number, 1, 2, 3), 4), '00000001');

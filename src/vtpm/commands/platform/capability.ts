@@ -29,7 +29,6 @@ import { allocationOf, pcrProperties } from '../../capabilities/pcr-properties.j
 import { propertiesFrom } from '../../capabilities/properties.js';
 import type { Call } from '../../dispatch/call.js';
 import type { Handler, Handlers } from '../../dispatch/handler.js';
-import { physicalPresenceCommands } from '../../physical-presence.js';
 import type { Tpm } from '../../tpm.js';
 
 type Capability = TPMS_CAPABILITY_DATA['capability'];
@@ -73,10 +72,10 @@ function auditedCommands({ commandAudit }: Tpm, property: number, count: number,
   );
 }
 
-function presenceCommands(_tpm: Tpm, property: number, count: number, call: Call<never, 'property'>): Page<unknown> {
+function presenceCommands({ presence }: Tpm, property: number, count: number, call: Call<never, 'property'>): Page<unknown> {
   const codes = commandsFrom(property, call).map(({ code }) => code);
   return page(
-    codes.filter((code) => physicalPresenceCommands.has(code)),
+    codes.filter((code) => presence.requires(code)),
     count,
     MAX_CAP_CC,
   );

@@ -1,11 +1,10 @@
 // TPM 2.0 Library Part 3, 26: miscellaneous management functions.
 import type { PP_Commands, SetAlgorithmSet } from '../../../tpm/commands/index.js';
-import { TPM_RC } from '../../../tpm/response-code.js';
 import type { Handler, Handlers } from '../../dispatch/handler.js';
 
-/** 26.2: needs physical presence itself, which is never asserted, so the authorization fails before it comes here. */
-const ppCommands: Handler<typeof PP_Commands> = (_tpm, _request, call) => {
-  throw call.error(TPM_RC.PP, 'auth');
+/** 26.2: needs physical presence itself, or the authorization fails before it comes here. */
+const ppCommands: Handler<typeof PP_Commands> = (tpm, { setList, clearList }) => {
+  tpm.presence.change(setList, clearList);
 };
 
 /** 26.3 */

@@ -5,7 +5,11 @@ import type { Handler, Handlers } from '../../dispatch/handler.js';
 import { servedAlgorithms } from '../../capabilities/algorithms.js';
 
 /** 10.2 */
-const selfTest: Handler<typeof SelfTest> = () => undefined;
+const selfTest: Handler<typeof SelfTest> = ({ power }, _request, call) => {
+  if (!power.failsSelfTest) return;
+  power.failed = true;
+  throw call.error(TPM_RC.FAILURE);
+};
 
 /** 10.3 */
 const incrementalSelfTest: Handler<typeof IncrementalSelfTest> = (_tpm, { toTest }, call) => {
