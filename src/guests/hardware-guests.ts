@@ -105,7 +105,8 @@ export class HardwareGuestFactory implements GuestFactory {
       const properties = this.parts.properties.openGuest({ id, name }, policy);
       // The same object for good: what is in it changes with the policy.
       const limits = { ...limitsOf(policy.limits, this.parts.limits) };
-      const tpm = await VTpm.open({ records: numbered, journal, keys, limits, guestId: id, properties }, account, observer);
+      const snapshots = (): boolean => policy.snapshots === 'allow';
+      const tpm = await VTpm.open({ records: numbered, journal, keys, limits, guestId: id, properties, snapshots }, account, observer);
       return {
         tpm,
         description: DESCRIPTION,

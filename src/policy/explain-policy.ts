@@ -28,6 +28,7 @@ export function explainPolicy(policy: GuestPolicy, limits: Limits): Explanation[
     { topic: 'attestation', statements: attestStatements(policy) },
     { topic: 'keys', statements: keyStatements(policy) },
     { topic: 'migration (settings for migration between hosts)', statements: migrationStatements(policy) },
+    { topic: 'snapshots', statements: [snapshotStatement(policy)] },
     { topic: 'limits', statements: limitStatements(policy, limits) },
   ];
 }
@@ -132,6 +133,12 @@ function migrationStatements({ migration, keys }: GuestPolicy): string[] {
     ...(hosts === undefined ? [] : [`only to: ${hosts.join(', ')}`]),
     ...(keys.anchored.length === 0 ? [] : [`keys of these hierarchies stay behind: ${keys.anchored.join(', ')}`]),
   ];
+}
+
+function snapshotStatement({ snapshots }: GuestPolicy): string {
+  return snapshots === 'refuse'
+    ? 'an older state of the TPM is refused: a snapshot of its machine cannot be gone back to'
+    : 'the TPM goes back with a snapshot of its machine, with what was deleted or used since; counters and failed authorizations do not go back';
 }
 
 function limitStatements(policy: GuestPolicy, limits: Limits): string[] {

@@ -76,6 +76,8 @@ export class GuestPolicy {
   readonly keys: KeyPlaces;
   readonly migration: MigrationRules;
   /** Limits that differ from the host's. */
+  /** Whether its TPM may go back to an older state with a snapshot of its machine. */
+  readonly snapshots: 'refuse' | 'allow';
   readonly limits: LimitSection;
   private readonly presented: readonly string[];
   private readonly attested: string | undefined;
@@ -94,6 +96,7 @@ export class GuestPolicy {
     this.keys = keyPlaces(file, path);
     const { allowed = true, require = {}, issuers, hosts } = file.migration ?? {};
     this.migration = { allowed, require, issuers, hosts };
+    this.snapshots = file.snapshots ?? 'refuse';
     this.limits = file.limits ?? {};
     this.settings = this.complete();
     this.hash = createHash('sha256').update(canonicalJson(this.settings), 'utf8').digest('hex');
@@ -149,6 +152,7 @@ export class GuestPolicy {
         ...(issuers === undefined ? {} : { issuers: [...issuers] }),
         ...(hosts === undefined ? {} : { hosts: [...hosts] }),
       },
+      snapshots: this.snapshots,
       limits: { ...this.limits },
     };
   }

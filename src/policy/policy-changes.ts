@@ -28,6 +28,7 @@ const EFFECTS: readonly (readonly [start: string, effect: ChangeEffect])[] = [
   ['platform', 'reset'],
   ['keys', 'never'],
   ['migration', 'now'],
+  ['snapshots', 'now'],
   ['limits', 'now'],
 ];
 

@@ -96,6 +96,9 @@ const migration = v.strictObject({
   hosts: v.optional(list(v.pipe(v.string('Expected a name'), v.regex(/^[\x21-\x7e]{1,256}$/, 'Expected the name of a host')), MAX_LIST)),
 });
 
+/** Whether the guest's TPM may go back to an older state with a snapshot of its machine. */
+const SNAPSHOT_TREATMENTS = ['refuse', 'allow'] as const;
+
 const policyFile = v.strictObject({
   version: v.literal(POLICY_VERSION, `Expected ${POLICY_VERSION.toString()}`),
   class: v.optional(className),
@@ -106,6 +109,7 @@ const policyFile = v.strictObject({
   platform: v.optional(oneOf(PLATFORM_SOURCES)),
   keys: v.optional(keys),
   migration: v.optional(migration),
+  snapshots: v.optional(oneOf(SNAPSHOT_TREATMENTS)),
   limits: v.optional(limitSection),
 });
 

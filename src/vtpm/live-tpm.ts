@@ -142,12 +142,13 @@ export class LiveTpm {
    * counts failures is authorized.
    */
   private async countFailures(): Promise<void> {
-    const { failedAuthorizations, clock } = this.tpm;
+    const { failedAuthorizations, clock, generation } = this.tpm;
     if (!failedAuthorizations.pending) return;
     const transaction = new Transaction(this.tpm, this.keeper);
     failedAuthorizations.settle(this.tpm);
     failedAuthorizations.blocked = false;
     clock.changed();
+    generation.advance();
     try {
       await transaction.commit();
       this.noteWritten(transaction);

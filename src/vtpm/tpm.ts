@@ -14,6 +14,7 @@ import { Drtm } from './state/drtm.js';
 import { DictionaryAttack } from './state/dictionary-attack.js';
 import { DurableState } from './state/durable.js';
 import { FailedAuthorizations } from './state/failed-authorizations.js';
+import { Generation } from './state/generation.js';
 import { Hierarchies } from './state/hierarchies.js';
 import { NvMemory } from './state/nv.js';
 import { TransientObjects } from './state/objects.js';
@@ -34,6 +35,8 @@ export interface TpmParts {
   readonly guestId?: string;
   /** Where its volatile state is kept; default: in memory, so that it ends with the process. */
   readonly journal?: StateJournal | undefined;
+  /** Whether an older state of the guest may be put back, as by a snapshot of its machine; default: no. */
+  readonly snapshots?: () => boolean;
   /** What drives its PCRs; default: `digest` alone. */
   readonly properties?: GuestProviders | undefined;
 }
@@ -60,6 +63,7 @@ export class Tpm {
   readonly primaries: PrimaryRecords;
   readonly nv: NvMemory;
   readonly power: PowerState;
+  readonly generation: Generation;
   readonly failedAuthorizations = new FailedAuthorizations();
   readonly presence: PhysicalPresence;
   /** All parts, in the order in which they are loaded and put back. */
@@ -72,6 +76,7 @@ export class Tpm {
     this.limits = limits;
     this.keys = keys;
     this.durable = new DurableState(records);
+    this.generation = new Generation(this.durable);
     this.hierarchies = new Hierarchies(this.durable);
     this.clock = new Clock(this.durable);
     this.dictionaryAttack = new DictionaryAttack(this.durable, this.clock);
@@ -86,6 +91,7 @@ export class Tpm {
     this.power = new PowerState(this.durable);
     this.presence = new PhysicalPresence(this.durable);
     this.modules = [
+      this.generation,
       this.hierarchies,
       this.clock,
       this.power,

@@ -6,7 +6,7 @@ import { CommandQueue } from './command-queue.js';
 import { type GuestTpm, type PlatformSignal, StateRefused, type StatePart } from './guest-tpm.js';
 import { LiveTpm, type VTpmObserver } from './live-tpm.js';
 import { takeVolatile } from './persistence/snapshot.js';
-import { StoredState } from './persistence/stored-state.js';
+import { countsOf, StoredState } from './persistence/stored-state.js';
 import { Transaction } from './persistence/transaction.js';
 import { applySignal } from './platform-signals.js';
 import { VolatileKeeper } from './persistence/volatile-keeper.js';
@@ -130,15 +130,19 @@ export class VTpm implements GuestTpm {
       await this.live.shutDown();
       const { established } = this.tpm.power;
       const { replacesPermanent } = this.stored;
-      const state = await this.stored.apply(deleteVolatile);
+      const before = { counts: countsOf(this.tpm), generation: this.tpm.generation.value };
+      const state = await this.stored.apply(deleteVolatile, this.tpm);
       await this.live.reload();
       this.applyPower();
       this.tpm.power.established = established;
-      if (replacesPermanent) await this.spendCommits();
+      if (replacesPermanent) this.tpm.power.spendCommits();
       if (state !== undefined) {
         await state.putInto(this.tpm);
+        this.tpm.nv.keepForward(before.counts);
+        if (state.generation < before.generation) this.tpm.dictionaryAttack.restartTimers();
         this.noteRestore('INIT');
       }
+      if (this.tpm.durable.dirty) await this.tpm.durable.commit();
       this.keep();
     });
   }
@@ -189,7 +193,7 @@ export class VTpm implements GuestTpm {
   setState(part: StatePart, blob: Buffer): Promise<void> {
     return this.queue.run(async () => {
       if (this.tpm.power.powered) throw new StateRefused('the TPM has power');
-      await this.stored.accept(part, blob);
+      await this.stored.accept(part, blob, this.tpm);
     });
   }
 
@@ -242,12 +246,6 @@ export class VTpm implements GuestTpm {
       this.keeper.end();
       throw error;
     }
-  }
-
-  private async spendCommits(): Promise<void> {
-    const { power, durable } = this.tpm;
-    power.spendCommits();
-    if (durable.dirty) await durable.commit();
   }
 
   private change(make: (tpm: Tpm) => void | Promise<void>): Promise<void> {

@@ -95,7 +95,8 @@ describe('virtual machines', function () {
   let b: Machine;
 
   it('boot at the same time, measured by SeaBIOS (TIS) and OVMF (CRB)', async () => {
-    for (const name of ['a', 'b']) assert.equal((await daemon.ask('POST', '/v1/guests', { name })).status, 201);
+    const policy = 'version: 1\nsnapshots: allow\n';
+    for (const name of ['a', 'b']) assert.equal((await daemon.ask('POST', '/v1/guests', { name, policy })).status, 201);
     a = await start('a', 'seabios', 'tpm-tis', true);
     b = await start('b', 'ovmf', 'tpm-crb');
     await Promise.all([a.booted(), b.booted()]);

@@ -64,6 +64,8 @@ export interface TestTpmOptions {
   readonly properties?: GuestProviders;
   /** Where its volatile state outlives it. */
   readonly journal?: VolatileJournal;
+  /** An older state may be put back; default: no. */
+  readonly snapshots?: boolean;
 }
 
 /** A vTPM and what it stands on. */
@@ -98,6 +100,7 @@ export async function openTestTpm(options: TestTpmOptions = {}): Promise<TestTpm
       limits: { ...defaultLimits, ...options.limits },
       properties: options.properties,
       journal: options.journal,
+      snapshots: () => options.snapshots === true,
     },
     options.account ?? new Account('test'),
     observer,

@@ -11,14 +11,14 @@ import { section, SectionReader } from './section.js';
 /** Version of both formats; what has another one is refused. */
 const VERSION = 1;
 
-/** When the state was taken, by the monotonic clock (ns). */
-const moment = section('moment', struct({ at: uint64 }));
+/** When the state was taken, by the monotonic clock (ns), and the {@link Generation} of the durable state then. */
+const moment = section('moment', struct({ at: uint64, generation: uint64 }));
 
 /** All that is lost with power. Takes neither time in the chip nor a write. The bytes are secret. */
-export function takeVolatile({ modules }: Tpm): Buffer {
+export function takeVolatile({ modules, generation }: Tpm): Buffer {
   const changes = new SectionChanges();
   const sections = new Map([
-    [moment.name, encode(moment.schema, { at: process.hrtime.bigint() })],
+    [moment.name, encode(moment.schema, { at: process.hrtime.bigint(), generation: generation.value })],
     ...applyChanges([{ changes: changes.collect(modules) }]),
   ]);
   const bytes = encodeRecords(sections);
@@ -30,13 +30,15 @@ export function takeVolatile({ modules }: Tpm): Buffer {
 /** Volatile state that was decoded: views of the bytes that it was decoded from. */
 export class VolatileState {
   private readonly reader: SectionReader;
+  /** See {@link moment}. */
+  readonly generation: bigint;
   private readonly takenAt: bigint;
 
   /** What {@link takeVolatile} gave. Throws {@link StateRefused} if it is not that. */
   constructor(bytes: Buffer) {
     this.reader = new SectionReader(decodeRecords(bytes, 'volatile'));
     try {
-      this.takenAt = this.reader.one(moment).at;
+      ({ at: this.takenAt, generation: this.generation } = this.reader.one(moment));
     } catch (error) {
       throw damaged(error);
     }
@@ -97,15 +99,28 @@ export function replaceRecords(present: Iterable<string>, wanted: RecordSet): Ma
   return changes;
 }
 
-/** Records to be tried out: changes go nowhere. */
+/** Records to be tried out: changes go nowhere else. */
 export class TrialRecords implements GuestRecords {
-  constructor(private readonly records: RecordSet) {}
+  private readonly records: Map<string, Buffer>;
+
+  constructor(records: RecordSet) {
+    this.records = new Map(records);
+  }
+
+  /** The records with all changes. */
+  get all(): RecordSet {
+    return this.records;
+  }
 
   load(prefix: string): Promise<[key: string, value: Buffer][]> {
     return Promise.resolve([...this.records].filter(([key]) => key.startsWith(prefix)).sort(([a], [b]) => (a < b ? -1 : 1)));
   }
 
-  commit(_changes: RecordChanges): Promise<void> {
+  commit(changes: RecordChanges): Promise<void> {
+    for (const [key, value] of changes) {
+      if (value === null) this.records.delete(key);
+      else this.records.set(key, value);
+    }
     return Promise.resolve();
   }
 }

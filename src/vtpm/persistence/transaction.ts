@@ -48,6 +48,7 @@ export class Transaction {
     }
     durable.requireAvailable();
     if (clock.due) clock.changed();
+    if (response !== undefined) tpm.generation.advance();
     onEffect?.();
     keeper.prepareCommit(tpm, answer);
     await durable.commit();

@@ -144,6 +144,20 @@ export class DictionaryAttack implements StateModule {
     this.changed();
   }
 
+  /** An older state was put in place: failures that were counted since stay counted, and their timers begin anew. */
+  keepForward(now: DictionaryAttack): void {
+    if (now.failedTries <= this.failedTries && (now.lockoutAuthEnabled || !this.lockoutAuthEnabled)) return;
+    this.failedTries = Math.max(this.failedTries, now.failedTries);
+    this.lockoutAuthEnabled &&= now.lockoutAuthEnabled;
+    this.restartTimers();
+    this.changed();
+  }
+
+  /** Healing counts from now on. */
+  restartTimers(): void {
+    this.selfHealAt = this.lockoutAt = this.clock.time;
+  }
+
   /** TPM2_Clear. */
   clear(): void {
     Object.assign(this, initial);

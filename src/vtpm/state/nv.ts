@@ -20,6 +20,13 @@ export interface NvIndex {
   revision: number;
 }
 
+/** Counters and `pinCount`s by handle, and what every counter that was deleted had at most. */
+export interface NvCounts {
+  readonly counters: ReadonlyMap<number, bigint>;
+  readonly pinCounts: ReadonlyMap<number, number>;
+  readonly maxCounter: bigint;
+}
+
 /** How far an orderly counter may run ahead of its durable value (TPM_PT_ORDERLY_COUNT). One less than a power of two. */
 export const ORDERLY_COUNT = 0xffn;
 
@@ -213,6 +220,36 @@ export class NvMemory implements StateModule {
         take: () => stored(index),
       })),
     );
+  }
+
+  /** What must not go back when an older state is put in place. `jump` is whether orderly counters may be ahead of what is known of them. */
+  counts(jump: boolean): NvCounts {
+    const counters = new Map<number, bigint>();
+    const pinCounts = new Map<number, number>();
+    for (const index of this.indices.values()) {
+      if (!nvHas(index, TPMA_NV.WRITTEN)) continue;
+      const ahead = jump && nvHas(index, TPMA_NV.ORDERLY) ? ORDERLY_COUNT : 0n;
+      if (isCounter(index)) counters.set(index.handle, index.data.readBigUInt64BE() | ahead);
+      else if (isPin(index)) pinCounts.set(index.handle, index.data.readUInt32BE());
+    }
+    return { counters, pinCounts, maxCounter: this.maxCounter };
+  }
+
+  /** No counter and no `pinCount` is below what it was. A counter that had been deleted goes on above all that were. */
+  keepForward({ counters, pinCounts, maxCounter }: NvCounts): void {
+    this.noteCounter(maxCounter);
+    for (const [handle, value] of counters) if (this.find(handle) === undefined) this.noteCounter(value);
+    for (const index of this.indices.values()) {
+      if (isCounter(index) && nvHas(index, TPMA_NV.WRITTEN)) this.raise(index, counters.get(index.handle) ?? maxCounter);
+      const count = pinCounts.get(index.handle) ?? 0;
+      if (isPin(index) && index.data.readUInt32BE() < count) this.setPinCount(index, count);
+    }
+  }
+
+  private raise(index: NvIndex, value: bigint): void {
+    if (index.data.readBigUInt64BE() >= value) return;
+    index.data.writeBigUInt64BE(value);
+    this.store(index);
   }
 
   /** An index that is not there any more stays so. */

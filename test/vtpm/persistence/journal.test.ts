@@ -278,7 +278,7 @@ describe('the journal of a vTPM', () => {
     });
 
     it('of a saved Shutdown(STATE) too', async () => {
-      const { execute, tpm } = await open(newPath());
+      const { execute, tpm } = await open(newPath(), { snapshots: true });
       await ephemeral(execute);
       await run(execute, Commands.Shutdown, { shutdownType: TPM_SU.STATE });
       const permanent = await tpm.getState('permanent');

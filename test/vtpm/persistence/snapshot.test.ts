@@ -64,6 +64,8 @@ class Guest {
     this.keys = new KeyManagement({ hardware: software, software, blobKey: randomBytes(32) });
   }
 
+  /** An older state may be put back. */
+  snapshots = false;
   /** Where the journals of its objects are. */
   readonly directory = mkdtempSync(join(tmpdir(), 'tpmux-snapshot-'));
   private readonly journalKey = randomBytes(32);
@@ -81,7 +83,8 @@ class Guest {
       },
     };
     const { keys, guestId } = this;
-    const tpm = await VTpm.open({ records, keys, limits: defaultLimits, guestId, journal }, new Account('g'), observer);
+    const snapshots = (): boolean => this.snapshots;
+    const tpm = await VTpm.open({ records, keys, limits: defaultLimits, guestId, journal, snapshots }, new Account('g'), observer);
     this.journals.set(tpm, path);
     return tpm;
   }
@@ -260,6 +263,7 @@ describe('the state of a vTPM', () => {
   }
 
   it('is put in place at once: permanent and volatile state together, or none', async () => {
+    guest.snapshots = true;
     const { tpm, records, execute } = await guest.begin();
     const permanent = await tpm.getState('permanent');
     const space = { authHandle: TPM_RH.OWNER, auth: none };
@@ -288,6 +292,7 @@ describe('the state of a vTPM', () => {
   });
 
   it('that STORE_VOLATILE kept comes with every INIT until one deletes it', async () => {
+    guest.snapshots = true;
     const { tpm, records, execute } = await guest.begin();
     await run(execute, PCR_Extend, { pcrHandle: 16, digests: [{ hashAlg: SHA256, digest: Buffer.alloc(32, 9) }] });
     const read = frame(PCR_Read, { pcrSelectionIn: [{ hash: SHA256, pcrSelect: Buffer.from('000001', 'hex') }] });
