@@ -20,7 +20,7 @@ export interface RsaKey {
 }
 
 /** The exponent that `TPMS_RSA_PARMS.exponent` stands for: zero is 65537. */
-function publicExponent(exponent: number): number {
+export function publicExponent(exponent: number): number {
   return exponent === 0 ? DEFAULT_EXPONENT : exponent;
 }
 

@@ -77,3 +77,38 @@ export function decodeRsaes(encoded: Buffer): Buffer {
   if (bad !== 0) throw new TpmError(TPM_RC.VALUE);
   return Buffer.from(encoded.subarray(separator + 1));
 }
+
+/**
+ * Takes the message out of an EME-OAEP encoding with MGF1 of the same hash; `label` includes its terminating zero byte or is empty. Which
+ * bytes are wrong does not show in the time. `TPM_RC_VALUE` if any is, `TPM_RC_HASH` if the hash is not served.
+ */
+export function decodeOaep(hashAlg: number, label: Buffer, encoded: Buffer): Buffer {
+  const hLen = digestSize(requireHash(hashAlg));
+  if (encoded.length < 2 * hLen + 2) throw new TpmError(TPM_RC.VALUE);
+  const seed = Buffer.from(encoded.subarray(1, 1 + hLen));
+  const block = Buffer.from(encoded.subarray(1 + hLen));
+  xorInto(seed, MGF1(hashAlg, block, hLen));
+  xorInto(block, MGF1(hashAlg, seed, block.length));
+  const zero = (byte: number): number => ((byte - 1) >> 31) & 1;
+  const labelHash = hash(hashAlg, label);
+  let bad = encoded[0] ?? 1;
+  let found = 0;
+  let separator = 0;
+  for (let i = 0; i < block.length; i++) {
+    const byte = block[i] ?? 0;
+    if (i < hLen) {
+      bad |= byte ^ (labelHash[i] ?? 0);
+      continue;
+    }
+    const isFirst = (zero(byte) ^ 1) & (found ^ 1);
+    separator |= i & -isFirst;
+    bad |= -isFirst & (byte ^ 1);
+    found |= isFirst;
+  }
+  bad |= found ^ 1;
+  const message = Buffer.from(block.subarray(separator + 1));
+  for (const secret of [seed, block]) secret.fill(0);
+  if (bad === 0) return message;
+  message.fill(0);
+  throw new TpmError(TPM_RC.VALUE);
+}

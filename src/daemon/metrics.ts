@@ -77,6 +77,19 @@ function addGuestCommands(registry: Registry, guests: GuestRegistry): void {
       },
     });
   };
+  new Counter({
+    name: 'tpmux_guest_chip_refusals_total',
+    help: 'Commands for keys of guests that the chip refused though it should not, by guest and chip command',
+    labelNames: ['guest', 'command'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const guest of guests.list()) {
+        if (guest.state !== 'running') continue;
+        for (const [command, count] of guest.opened().chipRefusals()) this.inc({ guest: guest.meta.name, command }, count);
+      }
+    },
+  });
   counter('tpmux_guest_commands_total', 'Commands of guests since each was started', 'calls', 1);
   counter('tpmux_guest_hardware_commands_total', 'Commands that the chip got for commands of guests', 'hardwareCommands', 1);
 }

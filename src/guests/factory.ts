@@ -33,6 +33,8 @@ export interface OpenedGuest {
   providerFailures(): ReadonlyMap<string, number>;
   /** What the guest's commands cost in the chip since it was opened. */
   counters(): readonly CommandCounter[];
+  /** How often the chip refused what nobody had foreseen that it may, by chip command, since it was opened. */
+  chipRefusals(): ReadonlyMap<string, number>;
   /** Goes on where the guest was when the process before this one ended; false if there is nothing to go on with. See `VTpm.resume`. */
   readonly resume: () => Promise<boolean>;
   /** Takes the place of powering off where the next process is to {@link resume}. */

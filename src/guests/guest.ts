@@ -1,6 +1,7 @@
 // One guest: its life, with every operation after the one before it.
 import { join } from 'node:path';
 import { Failure, reasonOf } from '../failure.js';
+import { GuestLog } from '../guest-log.js';
 import type { GuestPolicy } from '../policy/guest-policy.js';
 import type { PolicyChange } from '../policy/policy-changes.js';
 import type { GuestMeta } from '../store/guest-meta.js';
@@ -37,6 +38,8 @@ export interface GuestSurroundings extends PolicySurroundings {
 interface Running {
   readonly opened: OpenedGuest;
   readonly endpoint: GuestEndpoint;
+  /** For what it can cause. */
+  readonly log: GuestLog;
 }
 
 /** One guest. Its methods may be called at any time; they take effect in the order of the calls. */
@@ -304,6 +307,7 @@ export class Guest {
     try {
       const how = await this.journal.start(opened);
       this.host.log.info(`guest ${how}`, { guest: name });
+      const log = new GuestLog(this.host.log, name);
       const endpoint = await GuestEndpoint.open({
         name,
         tpm: opened.tpm,
@@ -315,23 +319,23 @@ export class Guest {
         lines: this.linePlaces(),
         descriptors: this.host.descriptors.of(id),
         onDropped: (what, reason) => {
-          this.host.log.warn('a kept socket was closed', { guest: name, what, reason });
+          log.warn('a kept socket was closed', { what, reason });
         },
         onLineChange: ({ kind, path, open, reason }) => {
-          this.host.log[reason === null ? 'info' : 'warn']('line', { guest: name, kind, path, open, reason });
+          log[reason === null ? 'info' : 'warn']('line', { kind, path, open, reason });
         },
         onRefusedState: (part, reason) => {
-          this.host.log.error('a state blob was refused', { guest: name, part, reason });
+          log.error('a state blob was refused', { part, reason });
         },
         onRejection: (reason) => {
           this.rejections.set(reason, (this.rejections.get(reason) ?? 0) + 1);
           this.host.log.debug('connection ended', { guest: name, reason });
         },
         onDefect: (error) => {
-          this.host.log.error('serving a connection failed', { guest: name, reason: reasonOf(error) });
+          log.error('serving a connection failed', { reason: reasonOf(error) });
         },
       });
-      return { opened, endpoint };
+      return { opened, endpoint, log };
     } catch (error) {
       await opened.close();
       throw error;
@@ -350,9 +354,10 @@ export class Guest {
     this.host.descriptors.of(this.current.id).drop('the guest was stopped');
   }
 
-  private async closeRunning({ endpoint, opened }: Running, goesOn: boolean): Promise<void> {
+  private async closeRunning({ endpoint, opened, log: guestLog }: Running, goesOn: boolean): Promise<void> {
     const { log, stopTimeout, descriptors } = this.host;
     await (goesOn && descriptors.available ? endpoint.leave(stopTimeout) : endpoint.close(stopTimeout));
+    guestLog.close();
     try {
       await (goesOn ? opened.suspend() : opened.tpm.powerOff(true));
     } catch (error) {

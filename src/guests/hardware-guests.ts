@@ -1,5 +1,6 @@
 // How a guest is built from the chip: its keys, its engines, its TPM.
 import { reasonOf } from '../failure.js';
+import { GuestLog } from '../guest-log.js';
 import type { Hardware, OpenGuest } from '../hardware/hardware.js';
 import { guestChipFailure } from '../host/chip-failures.js';
 import type { RollbackGuard } from '../host/rollback/guard.js';
@@ -13,6 +14,7 @@ import { limitsOf, type LimitSection } from '../config/limits.js';
 import { hashName } from '../tpm/hash.js';
 import type { TpmDescription } from '../transport/guest-link.js';
 import { FIRMWARE_VERSION, MANUFACTURER, VENDOR_STRING } from '../vtpm/vendor.js';
+import type { VTpmObserver } from '../vtpm/live-tpm.js';
 import { VTpm } from '../vtpm/vtpm.js';
 import type { GuestFactory, GuestToOpen, OpenedGuest, PcrBank } from './factory.js';
 import { decodeKeyBlobs, encodeKeyBlobs } from './key-blobs.js';
@@ -54,9 +56,7 @@ export class HardwareGuestFactory implements GuestFactory {
   }
 
   async stateKey(name: string, keyBlobs: Buffer): Promise<Buffer> {
-    const opened = await this.parts.hardware.openGuest(decodeKeyBlobs(name, keyBlobs), name).catch((error: unknown) => {
-      throw guestChipFailure(`opening guest ${name}`, error);
-    });
+    const opened = await this.openKeys(name, keyBlobs);
     await closeChips(opened);
     return opened.stateKey;
   }
@@ -74,31 +74,24 @@ export class HardwareGuestFactory implements GuestFactory {
   }
 
   async open({ id, name, keyBlobs, policy: first, records, journal: openJournal }: GuestToOpen): Promise<OpenedGuest> {
-    const { stateKey, chip, anchored, account } = await this.parts.hardware
-      .openGuest(decodeKeyBlobs(name, keyBlobs), name)
-      .catch((error: unknown) => {
-        throw guestChipFailure(`opening guest ${name}`, error);
-      });
+    const { stateKey, chip, anchored, account } = await this.openKeys(name, keyBlobs);
     let policy = first;
+    const log = new GuestLog(this.parts.log, name);
     const journal = openJournal(stateKey);
     const close = async (): Promise<void> => {
       journal.release();
+      log.close();
       this.parts.properties.closeGuest(id);
       await closeChips({ chip, anchored }).finally(() => this.parts.guard?.release(id));
     };
     try {
       const keys = new KeyManagement({
-        hardware: new HardwareEngine(chip, this.parts.log),
-        anchored: anchored === undefined ? undefined : new HardwareEngine(anchored, this.parts.log),
+        hardware: new HardwareEngine(chip, log),
+        anchored: anchored === undefined ? undefined : new HardwareEngine(anchored, log),
         software: new SoftwareEngine(undefined, () => account.signal),
         blobKey: deriveBlobKey(stateKey),
         choose: (hierarchy, type) => policy.engineFor(hierarchy, type),
       });
-      const observer = {
-        failed: (what: string, error: unknown): void => {
-          this.parts.log.error('a guest command failed inside', { guest: name, what, reason: reasonOf(error) });
-        },
-      };
       const numbered = records(stateKey);
       await this.parts.guard?.admit(id, name, numbered);
       await this.learnHost(policy);
@@ -106,7 +99,11 @@ export class HardwareGuestFactory implements GuestFactory {
       // The same object for good: what is in it changes with the policy.
       const limits = { ...limitsOf(policy.limits, this.parts.limits) };
       const snapshots = (): boolean => policy.snapshots === 'allow';
-      const tpm = await VTpm.open({ records: numbered, journal, keys, limits, guestId: id, properties, snapshots }, account, observer);
+      const tpm = await VTpm.open(
+        { records: numbered, journal, keys, limits, guestId: id, properties, snapshots },
+        account,
+        observerOf(log),
+      );
       return {
         tpm,
         description: DESCRIPTION,
@@ -123,6 +120,7 @@ export class HardwareGuestFactory implements GuestFactory {
         policyPending: () => properties.pending,
         providerFailures: () => properties.failures,
         counters: () => account.counters(),
+        chipRefusals: () => account.refusals,
         close,
       };
     } catch (error) {
@@ -133,6 +131,12 @@ export class HardwareGuestFactory implements GuestFactory {
     }
   }
 
+  private openKeys(name: string, keyBlobs: Buffer): Promise<OpenGuest> {
+    return this.parts.hardware.openGuest(decodeKeyBlobs(name, keyBlobs), name).catch((error: unknown) => {
+      throw guestChipFailure(`opening guest ${name}`, error);
+    });
+  }
+
   private async learnHost(policy: GuestPolicy): Promise<void> {
     await this.parts.properties
       .learnHost(policy, () => this.parts.hardware.pcrs())
@@ -140,6 +144,14 @@ export class HardwareGuestFactory implements GuestFactory {
         throw guestChipFailure("reading the host's PCRs", error);
       });
   }
+}
+
+function observerOf(log: GuestLog): VTpmObserver {
+  return {
+    failed: (what, error) => {
+      log.error('a guest command failed inside', { what, reason: reasonOf(error) });
+    },
+  };
 }
 
 /** Closes all that a guest has in the chip. */

@@ -1,5 +1,5 @@
 // What the chip says to operations of guests' keys, and what their guests get for it.
-import type { ChipLog } from '../hardware/chip/connection.js';
+import { reasonOf } from '../failure.js';
 import { ChipError, ChipRestarted, ChipUnavailable } from '../hardware/chip/errors.js';
 import type { GuestChip } from '../hardware/guest/guest-chip.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
@@ -30,15 +30,24 @@ const PASSING_ERRORS: ReadonlySet<number> = new Set([
   TPM_RC.MEMORY,
 ]);
 
-/** Runs `use`; what the chip says becomes the bare code that the guest gets, and is logged where it is not about the guest's input. */
-export async function asGuestErrors<T>(chip: GuestChip, log: ChipLog, use: () => Promise<T>): Promise<T> {
+/** Is told of what the chip refuses. */
+export interface KeyLog {
+  warn(message: string, fields: { readonly reason: string }): unknown;
+}
+
+/**
+ * Runs `use`; what the chip says becomes the bare code that the guest gets, and is logged where it is not about the guest's input. What
+ * nobody has foreseen is counted, and `TPM_RC_FAILURE`.
+ */
+export async function asGuestErrors<T>(chip: GuestChip, log: KeyLog, use: () => Promise<T>): Promise<T> {
   try {
     return await use();
   } catch (error) {
     if (error instanceof TpmError) throw error;
     if (error instanceof ChipError && GUEST_ERRORS.has(error.base)) throw new TpmError(error.base);
-    log.warn(`guest ${chip.account.guest}: ${error instanceof Error ? error.message : String(error)}`);
+    log.warn('the TPM did not do what a key of a guest needs', { reason: reasonOf(error) });
     const passes = error instanceof ChipError ? PASSING_ERRORS.has(error.base) : isRestart(error);
+    if (error instanceof ChipError && !passes) chip.account.refused(error.command);
     throw new TpmError(passes ? TPM_RC.RETRY : TPM_RC.FAILURE);
   }
 }

@@ -1,8 +1,7 @@
 // Key engine: private keys live in the hardware TPM, as unrestricted keys below the guest's root.
 import { randomBytes } from 'node:crypto';
-import { findCurve } from '../crypto/ecc-curves.js';
+import { findCurve, getCurve } from '../crypto/ecc-curves.js';
 import type { RandomBytes } from '../crypto/random.js';
-import type { ChipLog } from '../hardware/chip/connection.js';
 import { ChipError } from '../hardware/chip/errors.js';
 import type { GuestChip } from '../hardware/guest/guest-chip.js';
 import type { LoadableKey } from '../hardware/turns/slots.js';
@@ -13,7 +12,8 @@ import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { decode, encode, struct, tpm2b, uint8, type Infer } from '../tpm/schema.js';
 import { TPM2B_DIGEST, TPMT_PUBLIC } from '../tpm/structures/index.js';
 import type { TPMS_ECC_POINT, TPMT_RSA_DECRYPT, TPMT_SENSITIVE, TPMT_SIGNATURE, TPMT_SIG_SCHEME } from '../tpm/structures/index.js';
-import { asGuestErrors } from './chip-answers.js';
+import { asGuestErrors, type KeyLog } from './chip-answers.js';
+import { ecdsaForm, oaepForm, pointForm, rsaSignatureForm, type Unpad } from './chip-forms.js';
 import type { CreatedKey, CreateRequest, KeyEngine, PrivatePart, SymmetricSecret } from './engine.js';
 import { createSealedSecret, HardwareSecret, sealSecret } from './hardware-secret.js';
 
@@ -46,11 +46,11 @@ const KEY_SCHEMES: ReadonlySet<number> = new Set([...SIGNATURE_SCHEMES, TPM_ALG.
 export class HardwareEngine implements KeyEngine {
   readonly id: number;
   private readonly chip: GuestChip;
-  private readonly log: ChipLog;
+  private readonly log: KeyLog;
   private readonly draw: RandomBytes;
 
   /** @param draw randomness for symmetric secrets */
-  constructor(chip: GuestChip, log: ChipLog, draw: RandomBytes = randomBytes) {
+  constructor(chip: GuestChip, log: KeyLog, draw: RandomBytes = randomBytes) {
     this.id = (chip.rootPublic.objectAttributes & TPMA_OBJECT.fixedTPM) === 0 ? HARDWARE_ENGINE_ID : ANCHORED_ENGINE_ID;
     this.chip = chip;
     this.log = log;
@@ -86,7 +86,8 @@ export class HardwareEngine implements KeyEngine {
     if (!isAsymmetric(publicArea)) return this.restore(publicArea, sealSecret(this.chip, sensitive));
     return await asGuestErrors(this.chip, this.log, async () => {
       const seedValue = Buffer.from(sensitive.seedValue);
-      const { privateBlob } = await this.chip.import(guestKeyPublic(this.chip.rootPublic, publicArea), sensitive);
+      const secret = { ...sensitive, sensitive: secretForm(publicArea, sensitive.sensitive) };
+      const { privateBlob } = await this.chip.import(guestKeyPublic(this.chip.rootPublic, publicArea), secret);
       return this.part(publicArea, { format: FORMAT, privateBlob, chipPublic: EMPTY, seedValue });
     });
   }
@@ -135,12 +136,12 @@ export class HardwareEngine implements KeyEngine {
 class HardwarePrivatePart implements PrivatePart {
   readonly engineId: number;
   private readonly chip: GuestChip;
-  private readonly log: ChipLog;
+  private readonly log: KeyLog;
   private readonly publicArea: AsymmetricPublic;
   private readonly key: LoadableKey;
   private readonly stored: Serialized;
 
-  constructor(engineId: number, chip: GuestChip, log: ChipLog, publicArea: AsymmetricPublic, key: LoadableKey, stored: Serialized) {
+  constructor(engineId: number, chip: GuestChip, log: KeyLog, publicArea: AsymmetricPublic, key: LoadableKey, stored: Serialized) {
     this.engineId = engineId;
     this.chip = chip;
     this.log = log;
@@ -152,25 +153,58 @@ class HardwarePrivatePart implements PrivatePart {
   async sign(digest: Buffer, scheme: TPMT_SIG_SCHEME): Promise<TPMT_SIGNATURE> {
     const { details } = scheme;
     if (!SIGNATURE_SCHEMES.has(scheme.scheme) || details === null) throw new TpmError(TPM_RC.SCHEME);
-    if (digest.length !== digestSize(details.hashAlg)) throw new TpmError(TPM_RC.SIZE);
-    return await asGuestErrors(this.chip, this.log, () => this.chip.sign(this.key, digest, scheme));
+    const { hashAlg } = details;
+    if (digest.length !== digestSize(hashAlg)) throw new TpmError(TPM_RC.SIZE);
+    const { algorithms } = this.chip.info;
+    if (this.publicArea.type === TPM_ALG.RSA) {
+      const encoded = rsaSignatureForm(algorithms, this.publicArea.parameters.keyBits, digest, scheme);
+      if (encoded === undefined) return await this.chipSign(digest, scheme);
+      return { sigAlg: scheme.scheme, signature: { hash: hashAlg, sig: await this.rawRsa(encoded) } } as TPMT_SIGNATURE;
+    }
+    const form = ecdsaForm(algorithms, getCurve(this.publicArea.parameters.curveID), digest, hashAlg);
+    const made = await this.chipSign(form.digest, { scheme: scheme.scheme, details: { hashAlg: form.hashAlg } } as TPMT_SIG_SCHEME);
+    return { ...made, signature: { ...made.signature, hash: hashAlg } } as TPMT_SIGNATURE;
+  }
+
+  private chipSign(digest: Buffer, scheme: TPMT_SIG_SCHEME): Promise<TPMT_SIGNATURE> {
+    return asGuestErrors(this.chip, this.log, () => this.chip.sign(this.key, digest, scheme));
+  }
+
+  /** `value ^ d mod n`, as long as the modulus; the caller has checked that the value is less. */
+  private async rawRsa(value: Buffer): Promise<Buffer> {
+    const scheme = { scheme: TPM_ALG.NULL, details: null } as const;
+    return padTo(await asGuestErrors(this.chip, this.log, () => this.chip.rsaDecrypt(this.key, value, scheme, EMPTY)), value.length);
   }
 
   async rsaDecrypt(cipherText: Buffer, scheme: TPMT_RSA_DECRYPT, label: Buffer): Promise<Buffer> {
     if (this.publicArea.type !== TPM_ALG.RSA) throw new TpmError(TPM_RC.KEY);
     if (cipherText.length !== this.publicArea.parameters.keyBits / 8) throw new TpmError(TPM_RC.SIZE);
-    const message = await asGuestErrors(this.chip, this.log, () =>
+    if (Buffer.compare(cipherText, this.publicArea.unique) >= 0) throw new TpmError(TPM_RC.VALUE);
+    if (scheme.scheme === TPM_ALG.NULL) return await this.rawRsa(cipherText);
+    const unpad = oaepForm(this.chip.info.algorithms, scheme, label);
+    if (unpad !== undefined) return await this.unpadded(cipherText, unpad);
+    return await asGuestErrors(this.chip, this.log, () =>
       this.chip.rsaDecrypt(this.key, cipherText, scheme, label).catch((error: unknown) => {
-        throw isPaddingError(error, scheme) ? new TpmError(TPM_RC.VALUE) : error;
+        throw isPaddingError(error) ? new TpmError(TPM_RC.VALUE) : error;
       }),
     );
-    return scheme.scheme === TPM_ALG.NULL ? padTo(message, cipherText.length) : message;
+  }
+
+  private async unpadded(cipherText: Buffer, unpad: Unpad): Promise<Buffer> {
+    const encoded = await this.rawRsa(cipherText);
+    try {
+      return unpad(encoded);
+    } finally {
+      encoded.fill(0);
+    }
   }
 
   async ecdhZGen(point: TPMS_ECC_POINT): Promise<TPMS_ECC_POINT> {
     if (this.publicArea.type !== TPM_ALG.ECC) throw new TpmError(TPM_RC.KEY);
-    const size = findCurve(this.publicArea.parameters.curveID)?.bytes ?? 0;
-    const { x, y } = await asGuestErrors(this.chip, this.log, () => this.chip.ecdhZGen(this.key, point));
+    const { curveID } = this.publicArea.parameters;
+    const inPoint = pointForm(curveID, point);
+    const size = inPoint.x.length;
+    const { x, y } = await asGuestErrors(this.chip, this.log, () => this.chip.ecdhZGen(this.key, inPoint));
     return { x: padTo(x, size), y: padTo(y, size) };
   }
 
@@ -190,8 +224,8 @@ class HardwarePrivatePart implements PrivatePart {
 }
 
 /** Some chips (those with libtpms) say FAILURE instead of VALUE to a wrong padding, without having failed. */
-function isPaddingError(error: unknown, { scheme }: TPMT_RSA_DECRYPT): boolean {
-  return scheme !== TPM_ALG.NULL && error instanceof ChipError && error.code === TPM_RC.FAILURE;
+function isPaddingError(error: unknown): boolean {
+  return error instanceof ChipError && error.code === TPM_RC.FAILURE;
 }
 
 function isAsymmetric(publicArea: TPMT_PUBLIC): publicArea is AsymmetricPublic {
@@ -209,6 +243,13 @@ function isNistCurve(curveID: number): boolean {
 
 function isDefaultExponent(exponent: number): boolean {
   return exponent === 0 || exponent === DEFAULT_EXPONENT;
+}
+
+/** A scalar as long as the order of its curve, as every chip takes it; a prime has its size already. A view, or padded. */
+function secretForm(publicArea: AsymmetricPublic, secret: Buffer): Buffer {
+  if (publicArea.type === TPM_ALG.RSA) return secret;
+  const size = getCurve(publicArea.parameters.curveID).orderBytes;
+  return secret.length > size ? secret.subarray(secret.length - size) : padTo(secret, size);
 }
 
 function padTo(number: Buffer, size: number): Buffer {

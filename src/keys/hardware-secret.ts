@@ -10,13 +10,12 @@
 // What holds it, and tells changes, is the private blob (blob.ts) or the guest's state.
 import { createCipheriv, ECDH, hkdfSync } from 'node:crypto';
 import { decapsulate, encapsulate } from '../crypto/secrets.js';
-import type { ChipLog } from '../hardware/chip/connection.js';
 import type { GuestChip } from '../hardware/guest/guest-chip.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
 import { decode, encode } from '../tpm/schema.js';
 import { TPMS_ECC_POINT, type TPMS_ECC_POINT as EccPoint, type TPMT_SIGNATURE } from '../tpm/structures/index.js';
 import { digestSize } from '../tpm/hash.js';
-import { asGuestErrors } from './chip-answers.js';
+import { asGuestErrors, type KeyLog } from './chip-answers.js';
 import type { PrivatePart, SymmetricSecret } from './engine.js';
 import { createSymmetricSecret, type SymmetricPublic } from './symmetric-secret.js';
 import type { RandomBytes } from '../crypto/random.js';
@@ -69,12 +68,12 @@ export function sealSecret(chip: GuestChip, { seedValue, sensitive }: SymmetricS
 export class HardwareSecret implements PrivatePart {
   readonly engineId: number;
   private readonly chip: GuestChip;
-  private readonly log: ChipLog;
+  private readonly log: KeyLog;
   private readonly seedSize: number;
   private readonly serialized: Buffer;
 
   /** Copies `serialized`. `TPM_RC_INTEGRITY` if it is none. */
-  constructor(engineId: number, chip: GuestChip, log: ChipLog, publicArea: SymmetricPublic, serialized: Buffer) {
+  constructor(engineId: number, chip: GuestChip, log: KeyLog, publicArea: SymmetricPublic, serialized: Buffer) {
     const form = serialized[0];
     if (serialized.length < HEAD_SIZE || (form !== FORM.DERIVED && form !== FORM.GIVEN)) throw new TpmError(TPM_RC.INTEGRITY);
     this.engineId = engineId;

@@ -1,7 +1,8 @@
 // TPM 2.0 Library Part 1, 27.3; Part 3, 12.2 and 12.3: whether a public area is one of a key, and a sensitive area belongs to it.
 import { getCurve } from '../crypto/ecc-curves.js';
 import { isOnCurve, isPrivateKey, multiplyBase } from '../crypto/ecc.js';
-import { toBigInt } from '../crypto/big-integer.js';
+import { gcd, toBigInt } from '../crypto/big-integer.js';
+import { publicExponent } from '../crypto/rsa-key.js';
 import { TPM_ALG } from '../tpm/constants/index.js';
 import { digestSize } from '../tpm/hash.js';
 import { TPM_RC, TpmError } from '../tpm/response-code.js';
@@ -50,7 +51,7 @@ export function checkSensitiveArea(publicArea: TPMT_PUBLIC, sensitive: TPMT_SENS
   demand(size === 0 || sensitive.authValue.length <= size, TPM_RC.SIZE);
   switch (publicArea.type) {
     case TPM_ALG.RSA:
-      checkRsa(publicArea.unique, sensitive.sensitive);
+      checkRsa(publicArea.unique, publicArea.parameters.exponent, sensitive.sensitive);
       break;
     case TPM_ALG.ECC:
       checkEcc(publicArea, sensitive.sensitive);
@@ -63,9 +64,13 @@ export function checkSensitiveArea(publicArea: TPMT_PUBLIC, sensitive: TPMT_SENS
   }
 }
 
-function checkRsa(modulus: Buffer, prime: Buffer): void {
+/** Also that there is a private exponent: a chip would refuse the key only when it is used. */
+function checkRsa(modulus: Buffer, exponent: number, prime: Buffer): void {
   demand(prime.length * 2 === modulus.length && (prime[0] ?? 0) >= 0x80, TPM_RC.KEY_SIZE);
-  demand(toBigInt(modulus) % toBigInt(prime) === 0n, TPM_RC.BINDING);
+  const [n, p] = [toBigInt(modulus), toBigInt(prime)];
+  demand(n % p === 0n, TPM_RC.BINDING);
+  const q = n / p;
+  demand(p !== q && gcd(BigInt(publicExponent(exponent)), (p - 1n) * (q - 1n)) === 1n, TPM_RC.BINDING);
 }
 
 function checkEcc(publicArea: Extract<TPMT_PUBLIC, { type: typeof TPM_ALG.ECC }>, d: Buffer): void {

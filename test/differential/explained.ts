@@ -219,7 +219,7 @@ export const explanations: readonly Explanation[] = [
     covers: ({ path }, { command }, ours, theirs) =>
       path === 'code' &&
       [RSA_Encrypt, RSA_Decrypt, ActivateCredential, Import, Rewrap, StartAuthSession].some((one) => one === command) &&
-      ours.code === TPM_RC.VALUE &&
+      (ours.code === TPM_RC.VALUE || (command === RSA_Decrypt && ours.code === ofParameter1(TPM_RC.VALUE))) &&
       theirs.code === TPM_RC.FAILURE,
   },
   {

@@ -56,6 +56,8 @@ export class Account {
   readonly guest: string;
   /** Of the command that the guest's TPM executes; undefined while it executes none. */
   cancellation: Cancellation | undefined;
+  /** How often the chip refused what nobody had foreseen that it may, by chip command. */
+  readonly refusals = new Map<string, number>();
   private current: string;
   private readonly byCommand = new Counters();
 
@@ -79,6 +81,11 @@ export class Account {
   /** One command went to the chip for this account and took `milliseconds`. */
   record(milliseconds: number): void {
     this.byCommand.add(this.current, 0, 1, milliseconds);
+  }
+
+  /** The chip refused a command for this account, and nobody had foreseen that. */
+  refused(chipCommand: string): void {
+    this.refusals.set(chipCommand, (this.refusals.get(chipCommand) ?? 0) + 1);
   }
 
   /** A snapshot, by guest command. */

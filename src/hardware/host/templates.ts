@@ -1,4 +1,6 @@
 // TPM 2.0 Library Part 2, 12.2: public areas of the keys that tpmux makes in the chip.
+import { toBigInt, toBytes } from '../../crypto/big-integer.js';
+import { findCurve } from '../../crypto/ecc-curves.js';
 import { PolicyAuthorize, PolicyCommandCode } from '../../tpm/commands/index.js';
 import { TPM_ALG, TPM_CC, TPM_ECC_CURVE, TPMA_OBJECT } from '../../tpm/constants/index.js';
 import { hash } from '../../tpm/hash.js';
@@ -113,7 +115,8 @@ const DUPLICATION_POLICY = policyDigest([[PolicyCommandCode, { code: TPM_CC.Dupl
 
 /**
  * The chip's key below `root` behind a guest's asymmetric key: unrestricted, without scheme, so that tpmux decides what it
- * computes; it can sign or decrypt as the guest's key can. `unique` is the guest's.
+ * computes. An ECC key can sign or decrypt as the guest's key can; an RSA key both, so that a chip that lacks a hash can compute a
+ * signature that tpmux has padded. `unique` is the guest's, with coordinates as long as the field.
  */
 export function guestKeyPublic(root: TPMT_PUBLIC, guest: AsymmetricPublic): TPMT_PUBLIC {
   const copied = guest.objectAttributes & (TPMA_OBJECT.sign | TPMA_OBJECT.decrypt | TPMA_OBJECT.sensitiveDataOrigin);
@@ -128,6 +131,7 @@ export function guestKeyPublic(root: TPMT_PUBLIC, guest: AsymmetricPublic): TPMT
     const { keyBits } = guest.parameters;
     return {
       ...common,
+      objectAttributes: common.objectAttributes | TPMA_OBJECT.sign | TPMA_OBJECT.decrypt,
       type: TPM_ALG.RSA,
       parameters: { symmetric: NO_CIPHER, scheme: NO_SCHEME, keyBits, exponent: 0 },
       unique: guest.unique,
@@ -138,8 +142,14 @@ export function guestKeyPublic(root: TPMT_PUBLIC, guest: AsymmetricPublic): TPMT
     ...common,
     type: TPM_ALG.ECC,
     parameters: { symmetric: NO_CIPHER, scheme: NO_SCHEME, curveID, kdf: NO_SCHEME },
-    unique: guest.unique,
+    unique: { x: coordinate(curveID, guest.unique.x), y: coordinate(curveID, guest.unique.y) },
   };
+}
+
+/** Empty in a template. A guest may have left out leading zeros, or added some. */
+function coordinate(curveID: number, given: Buffer): Buffer {
+  const size = findCurve(curveID)?.bytes ?? 0;
+  return given.length === 0 || given.length === size ? given : toBytes(toBigInt(given), size);
 }
 
 /** The public part of a storage key that tpmux itself holds for one duplication. */

@@ -58,6 +58,9 @@ export const asymmetricHandlers = {
   /** 14.3 */
   RSA_Decrypt: async (_tpm, { cipherText, inScheme, label }, call) => {
     const { key, scheme } = requireRsa(call, false, inScheme, label);
+    const { publicArea } = key;
+    const modulus = publicArea.type === TPM_ALG.RSA ? publicArea.unique : cipherText;
+    if (cipherText.length === modulus.length && Buffer.compare(cipherText, modulus) >= 0) throw call.error(TPM_RC.VALUE, 'cipherText');
     return { message: await privatePartOf(key).rsaDecrypt(cipherText, scheme, label) };
   },
 
