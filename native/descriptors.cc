@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -77,6 +78,12 @@ Napi::Value SocketPair(const Napi::CallbackInfo& info) {
 }
 
 /** The kernel goes back to delayed acknowledgements by itself: it is asked again each time. */
+Napi::Value HasInput(const Napi::CallbackInfo& info) {
+  pollfd one{Fd(info, 0), POLLIN, 0};
+  const int ready = poll(&one, 1, 0);
+  return Napi::Number::New(info.Env(), ready < 0 ? -errno : ready);
+}
+
 Napi::Value QuickAck(const Napi::CallbackInfo& info) {
   const int on = 1;
   const int result = setsockopt(Fd(info, 0), IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
@@ -139,6 +146,7 @@ void ExportDescriptors(Napi::Env env, Napi::Object exports) {
   exports["peerCredentials"] = Napi::Function::New<PeerCredentials>(env, "peerCredentials");
   exports["socketPair"] = Napi::Function::New<SocketPair>(env, "socketPair");
   exports["quickAck"] = Napi::Function::New<QuickAck>(env, "quickAck");
+  exports["hasInput"] = Napi::Function::New<HasInput>(env, "hasInput");
   exports["closeFd"] = Napi::Function::New<CloseFd>(env, "closeFd");
 }
 

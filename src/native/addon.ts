@@ -52,6 +52,7 @@ export interface NativeAddon {
   peerCredentials(fd: number): { pid: number; uid: number; gid: number } | number;
   socketPair(): [number, number] | number;
   quickAck(fd: number): number;
+  hasInput(fd: number): number;
   closeFd(fd: number): number;
   vtpmProxyDevice(path: string): { fd: number; number: number; major: number; minor: number } | number;
   sendDatagram(path: string, data: Uint8Array, fds: readonly number[], wait: boolean): number;

@@ -82,6 +82,14 @@ export function quickAck(fd: number): void {
   if (result < 0) throw systemError(result, 'setsockopt');
 }
 
+/** Whether there is something to read on `fd`, or its peer has ended; does not wait. Throws as {@link recvWithFds}. */
+export function hasInput(fd: number): boolean {
+  checkFd(fd);
+  const result = addon().hasInput(fd);
+  if (result < 0) throw systemError(result, 'poll');
+  return result > 0;
+}
+
 /** Closes `fd`. Throws as {@link recvWithFds}. */
 export function closeFd(fd: number): void {
   checkFd(fd);

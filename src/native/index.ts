@@ -4,6 +4,7 @@ export {
   MAX_MESSAGE_FDS,
   MAX_RECEIVE_BYTES,
   peerCredentials,
+  hasInput,
   quickAck,
   recvWithFds,
   sendWithFds,

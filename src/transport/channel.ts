@@ -1,5 +1,5 @@
 // A connection's descriptor and its exchange: bytes in and out that are not lost when another process takes over.
-import { closeFd, describeSocket, DescriptorWatch, type ExchangeMemory, shutdownSocket } from '../native/index.js';
+import { closeFd, describeSocket, DescriptorWatch, type ExchangeMemory, hasInput, shutdownSocket } from '../native/index.js';
 
 /** One connection. */
 export class Channel {
@@ -48,6 +48,11 @@ export class Channel {
       return undefined;
     }
     return undefined;
+  }
+
+  /** Whether the peer has sent something that was not taken yet. */
+  get hasInput(): boolean {
+    return !this.ended && hasInput(this.watch.fd);
   }
 
   /** Sends what is left of the exchange's response; resolves when the kernel has taken it, the peer is gone or the channel is closed. */

@@ -1,6 +1,6 @@
 // One connection of a peer: pieces in, responses out, one at a time, nothing read before the last response is on its way.
 import { randomInt } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 import { closeFd } from '../native/index.js';
 import type { Channel } from './channel.js';
 import type { GuestLink } from './guest-link.js';
@@ -43,6 +43,8 @@ export interface Protocol<Request> {
 export interface Connection {
   readonly open: boolean;
   readonly ended: Promise<Ending>;
+  /** Resolves when the request that the peer has sent is being answered, if it has sent one; at the latest after `grace` milliseconds. */
+  caughtUp(grace: number): Promise<void>;
   /** Resolves when what has come so far is answered, at the latest after `grace` milliseconds. */
   idle(grace: number): Promise<void>;
   /** Lets the request that runs end, sends its response and closes; at the latest after `grace` milliseconds. */
@@ -90,6 +92,12 @@ class Server<Request> implements Connection {
 
   get open(): boolean {
     return !this.channel.closed;
+  }
+
+  async caughtUp(grace: number): Promise<void> {
+    const end = performance.now() + grace;
+    do await turn();
+    while (!this.busy && this.channel.hasInput && performance.now() < end);
   }
 
   async idle(grace: number): Promise<void> {

@@ -102,7 +102,8 @@ export class ControlSession {
    * later for the answer to its next command.
    */
   async cancel(): Promise<void> {
-    // The command was sent before, and can be waiting in the same turn of the event loop.
+    // The command was sent before, but on another connection: it may not have been read yet.
+    await this.data?.caughtUp(CANCEL_GRACE_MS);
     await turn();
     this.link.tpm.cancel();
     await this.data?.idle(CANCEL_GRACE_MS);
