@@ -45,11 +45,13 @@ export function createSealedSecret<P extends SymmetricPublic>(
   draw: RandomBytes,
 ): SealedSecret<P> {
   const { point, key, seedValue } = encapsulateFor(chip, digestSize(template.nameAlg));
-  const { publicArea, secret } = createSymmetricSecret(template, data, draw, () => seedValue);
   try {
-    return { publicArea, serialized: Buffer.concat([Buffer.of(FORM.DERIVED), point, crypt(key, secret.sensitive)]) };
+    const { publicArea, secret } = createSymmetricSecret(template, data, draw, () => seedValue);
+    const serialized = Buffer.concat([Buffer.of(FORM.DERIVED), point, crypt(key, secret.sensitive)]);
+    secret.sensitive.fill(0);
+    return { publicArea, serialized };
   } finally {
-    for (const used of [key, seedValue, secret.sensitive]) used.fill(0);
+    for (const used of [key, seedValue]) used.fill(0);
   }
 }
 

@@ -12,6 +12,7 @@ import { ProviderPackage } from '../../properties/providers/package.js';
 import { readHostRecord, writeHostRecord } from '../../store/host-record.js';
 import type { HostStore } from '../../store/host-store.js';
 import type { AuditSink } from '../../host/audit-log.js';
+import { GuestLog } from '../../guest-log.js';
 import type { Logger } from '../../logger.js';
 import { DEFAULT_PROVIDERS, type PropertySection } from '../../config/property-section.js';
 import { readTrust } from './trust-roots.js';
@@ -34,6 +35,7 @@ export interface PropertyServiceOptions {
 export class PropertyService {
   private host: HostEvidence | undefined;
   private readonly guests = new Map<string, GuestProviders>();
+  private readonly logs = new Map<string, GuestLog>();
 
   private constructor(
     readonly catalog: Catalog,
@@ -79,23 +81,21 @@ export class PropertyService {
     const { 'log-size': logSize } = this.settings;
     // A guest that resets itself again and again must not fill the audit log.
     const noted = new Set<string>();
+    const log = new GuestLog(this.log, guest.name);
     try {
       const providers = new GuestProviders(this.hostProviders, {
         guest,
         ...this.choice(policy),
         logSize,
         failed: (provider, error) => {
-          this.log.warn('a property provider failed; it counts once per reset here', {
-            guest: guest.name,
-            provider,
-            reason: reasonOf(error),
-          });
+          log.warn('a property provider failed; it counts once per reset here', { provider, reason: reasonOf(error) });
           if (noted.has(provider)) return;
           noted.add(provider);
           void this.note(guest, provider, error);
         },
       });
       this.guests.set(guest.id, providers);
+      this.logs.set(guest.id, log);
       return providers;
     } catch (error) {
       throw noProvider(guest.name, reasonOf(error));
@@ -116,6 +116,8 @@ export class PropertyService {
   closeGuest(id: string): void {
     this.guests.get(id)?.close();
     this.guests.delete(id);
+    this.logs.get(id)?.close();
+    this.logs.delete(id);
   }
 
   /** A log that cannot be written does not hide it. */

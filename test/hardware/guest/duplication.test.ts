@@ -5,6 +5,7 @@ import { ChipError } from '../../../src/hardware/chip/errors.js';
 import { GuestChip } from '../../../src/hardware/guest/guest-chip.js';
 import type { GuestKeyBlobs, Hardware } from '../../../src/hardware/hardware.js';
 import { guestKeyPublic, migrationPolicyRef } from '../../../src/hardware/host/templates.js';
+import { HardwareEngine } from '../../../src/keys/hardware-engine.js';
 import {
   Duplicate,
   Import,
@@ -23,6 +24,7 @@ import { TPM_RC } from '../../../src/tpm/response-code.js';
 import { decode } from '../../../src/tpm/schema.js';
 import { TPMT_PUBLIC } from '../../../src/tpm/structures/index.js';
 import { Bench, ECDSA_SHA256, EMPTY, eccTemplate, NO_CIPHER, nodeKey, rsaTemplate, signs, inTurn } from '../fixture.js';
+import { sealTemplate } from '../../support/templates.js';
 
 const AES = { algorithm: TPM_ALG.AES, keyBits: 128, mode: TPM_ALG.CFB } as const;
 
@@ -105,7 +107,7 @@ describe('duplication of a guest root', () => {
     });
   };
 
-  it('moves every key, and the sealed state key, with it', async () => {
+  it('moves every key, what is sealed and the state key with it', async () => {
     const here = await from.openGuest(identity, 'wanderer');
     const make = async (template: Parameters<typeof guestKeyPublic>[1]) => {
       const blobs = await here.chip.create(guestKeyPublic(here.chip.rootPublic, template));
@@ -113,6 +115,8 @@ describe('duplication of a guest root', () => {
     };
     const ecc = await make(eccTemplate());
     const rsa = await make(rsaTemplate(0x40000));
+    const silent = { warn: (): void => undefined };
+    const sealed = await new HardwareEngine(here.chip, silent).create({ publicArea: sealTemplate(), sensitiveData: Buffer.from('sealed') });
 
     const { duplicate: blob, outSymSeed, encryptionKeyOut } = await duplicate('wanderer');
     const rootPublic = decode(TPMT_PUBLIC, identity.rootPublic);
@@ -134,6 +138,8 @@ describe('duplication of a guest root', () => {
     const there = await to.openGuest({ ...identity, rootPrivate: Buffer.from(outPrivate) }, 'wanderer');
     assert.deepEqual(there.stateKey, here.stateKey);
     assert.ok(there.chip instanceof GuestChip);
+    const opened = new HardwareEngine(there.chip, silent).restore(sealed.publicArea, sealed.privatePart.serialize());
+    assert.deepEqual(await opened.secret(), await sealed.privatePart.secret());
     assert.ok(await signs(there.chip, { key: there.chip.key(ecc.publicArea, ecc.privateBlob), publicKey: nodeKey(ecc.publicArea) }));
     const rsaKey = there.chip.key(rsa.publicArea, rsa.privateBlob);
     const scheme = { scheme: TPM_ALG.RSASSA, details: { hashAlg: TPM_ALG.SHA256 } } as const;
