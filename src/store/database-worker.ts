@@ -8,7 +8,7 @@ export type Row = readonly [key: string, value: Uint8Array];
 
 /** What the thread is asked. `groups`: each is applied whole or not at all. */
 export type Request = { readonly id: number } & (
-  | { readonly kind: 'make' | 'check' }
+  | { readonly kind: 'make' | 'check' | 'erase' }
   | { readonly kind: 'read'; readonly from: string; readonly to: string }
   | { readonly kind: 'write'; readonly groups: readonly (readonly Change[])[] }
   | { readonly kind: 'close' }
@@ -43,6 +43,7 @@ function connection(): BetterSqlite.Database {
     opened.pragma('locking_mode = EXCLUSIVE');
     opened.pragma('journal_mode = WAL');
     opened.pragma('synchronous = FULL');
+    opened.pragma('secure_delete = ON');
     opened.pragma('trusted_schema = OFF');
     opened.pragma('cell_size_check = ON');
     if (opened.pragma('synchronous', { simple: true }) !== 2) throw new Error('the database cannot be set to write durably');
@@ -57,6 +58,12 @@ function connection(): BetterSqlite.Database {
 function check(): void {
   const found = connection().pragma('quick_check(1)', { simple: true });
   if (found !== 'ok') throw Object.assign(new Error(`it is damaged: ${String(found)}`), { code: 'SQLITE_CORRUPT' });
+}
+
+/** Of what was replaced or deleted nothing stays, neither in pages nor in the write-ahead log. */
+function erase(): void {
+  const [result] = connection().pragma('wal_checkpoint(TRUNCATE)') as { busy: number }[];
+  if (result?.busy !== 0) throw Object.assign(new Error('the write-ahead log is in use'), { code: 'SQLITE_BUSY' });
 }
 
 function apply(groups: readonly (readonly Change[])[]): void {
@@ -127,6 +134,9 @@ function answer(request: Request): Answer {
         break;
       case 'check':
         check();
+        break;
+      case 'erase':
+        erase();
         break;
       case 'read':
         return { id, rows: read(request.from, request.to) };

@@ -120,6 +120,11 @@ export class Database {
     }
   }
 
+  /** Of what was replaced or deleted by then nothing stays in the files. */
+  async erase(): Promise<void> {
+    await this.ask({ kind: 'erase' });
+  }
+
   /** Waits for what is under way and closes the file. */
   async close(): Promise<void> {
     const { worker } = this;

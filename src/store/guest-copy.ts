@@ -1,6 +1,6 @@
 // Records of a guest outside the database: those of a backup are checked, those that are damaged sorted out, and new ones sealed.
 import type { Change } from './database.js';
-import { GuestRecordStore, guestKeys, type RecordDatabase } from './guest-record-store.js';
+import { eraCipher, GuestRecordStore, guestKeys, type RecordDatabase } from './guest-record-store.js';
 import { claimedSequence, formatOf, RECORD_VERSION, RecordCipher } from './record-cipher.js';
 
 /** The encrypted records of a guest with their head, by the rest of their key, as the store gives them. */
@@ -26,6 +26,7 @@ export interface Salvage {
 
 const RECORDS = 'record/';
 const HEAD = 'head';
+const ERA = 'era';
 
 /** All records in clear. Rejects with a `StoreError` if one is damaged, missing, added, or another guest's. */
 export function openRecords(guest: string, stateKey: Buffer, sealed: SealedRecords): Promise<[key: string, value: Buffer][]> {
@@ -47,7 +48,9 @@ export async function sealRecords(
 
 /** Sorts authentic records from the others. Which of them is as old as it should be cannot be told. */
 export function salvageRecords(guest: string, stateKey: Buffer, sealed: SealedRecords): Salvage {
-  const cipher = new RecordCipher(guest, stateKey);
+  const root = new RecordCipher(guest, stateKey);
+  const era = sealed.find(([rest]) => rest === ERA)?.[1];
+  const cipher = eraCipher(guest, root, era);
   const kept = new Map<string, Buffer>();
   const lost: LostRecord[] = [];
   let lastSequence = 0n;
@@ -56,7 +59,8 @@ export function salvageRecords(guest: string, stateKey: Buffer, sealed: SealedRe
   for (const [rest, value] of sealed) {
     const sequence = claimedSequence(value);
     if (sequence === undefined && (formatOf(value) ?? 0) > RECORD_VERSION) newerFormat = true;
-    const clear = cipher.open(rest, value);
+    if (rest === ERA) continue;
+    const clear = rest === HEAD ? root.open(rest, value) : cipher?.open(rest, value);
     // A number that nobody vouches for may be anything.
     if (clear !== undefined && sequence !== undefined && sequence > lastSequence) lastSequence = sequence;
     if (rest === HEAD) headIsGood = clear !== undefined;
@@ -76,5 +80,6 @@ function inMemory(rows: Map<string, Buffer>): RecordDatabase {
       }
       return Promise.resolve();
     },
+    erase: () => Promise.resolve(),
   };
 }

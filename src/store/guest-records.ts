@@ -8,6 +8,9 @@ export type RecordChanges = ReadonlyMap<string, Buffer | null>;
 export interface GuestRecords {
   /** All records whose key begins with `prefix`, in key order. Rejects if one cannot be authenticated. */
   load(prefix: string): Promise<[key: string, value: Buffer][]>;
-  /** Applies all changes atomically; resolves when they survive power loss. */
-  commit(changes: RecordChanges): Promise<void>;
+  /**
+   * Applies all changes atomically; resolves when they survive power loss. With `erases` what was there before cannot be read any more, also by
+   * who finds older bytes of the disk and knows the state key.
+   */
+  commit(changes: RecordChanges, erases?: boolean): Promise<void>;
 }

@@ -95,7 +95,11 @@ export class HostStore {
   guestRecords(id: string, stateKey: Buffer): GuestRecordStore {
     return new GuestRecordStore(
       {
-        database: { read: (prefix) => this.database.read(prefix), write: (changes) => this.writeAll([...changes]) },
+        database: {
+          read: (prefix) => this.database.read(prefix),
+          write: (changes) => this.writeAll([...changes]),
+          erase: () => this.database.erase(),
+        },
         isUnused: () => this.clear.get(guestKeys.unused(id)) !== undefined,
       },
       id,
@@ -117,9 +121,10 @@ export class HostStore {
     await this.write([...old, ...guestChanges(guest)]);
   }
 
-  /** Deletes all that is stored of a guest. */
+  /** Deletes all that is stored of a guest; nothing of it stays in the files. */
   async removeGuest(id: string): Promise<void> {
     await this.write((await this.read(guestKeys.all(id))).map(([key]) => [key, null]));
+    await this.database.erase();
   }
 
   /** Waits for what is being written, then lets another process open the store. */

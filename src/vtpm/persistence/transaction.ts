@@ -51,9 +51,10 @@ export class Transaction {
     if (response !== undefined) tpm.generation.advance();
     onEffect?.();
     keeper.prepareCommit(tpm, answer);
+    const { erases } = durable;
     await durable.commit();
     this.written = 'store';
-    keeper.committed(tpm);
+    keeper.committed(tpm, erases);
   }
 
   /** A TPM as it was before the operation; `load` makes one with all that is durable. If this rejects it can be tried again. */

@@ -55,7 +55,7 @@ export class VolatileKeeper {
    */
   write(tpm: Tpm, answer?: TokenedResponse, onWrite?: () => void): boolean {
     const written = this.append(tpm, false, answer, onWrite);
-    this.keepShort(tpm);
+    this.keepShort(tpm, this.limit);
     return written;
   }
 
@@ -66,10 +66,10 @@ export class VolatileKeeper {
     tpm.durable.put(JOURNAL_KEY, journalMark, { id: this.journal.id, number: this.journal.lastNumber });
   }
 
-  /** The commit is durable. */
-  committed(tpm: Tpm): void {
+  /** The commit is durable. With `erases` what was written before it does not stay. */
+  committed(tpm: Tpm, erases: boolean): void {
     this.uncommitted = false;
-    this.keepShort(tpm);
+    this.keepShort(tpm, erases ? 0 : this.limit);
   }
 
   /** The last operation is undone: puts the state before it into a TPM that has loaded what is durable. */
@@ -125,8 +125,8 @@ export class VolatileKeeper {
     }
   }
 
-  private keepShort(tpm: Tpm): void {
-    if (this.journal.size <= this.limit) return;
+  private keepShort(tpm: Tpm, limit: number): void {
+    if (this.journal.size <= limit) return;
     try {
       this.rewrite(tpm, false);
     } catch (error) {

@@ -12,6 +12,7 @@ export class DurableState {
   available = true;
   private readonly records: GuestRecords;
   private pending = new Map<string, Buffer | null>();
+  private erasing = false;
 
   constructor(records: GuestRecords) {
     this.records = records;
@@ -38,6 +39,16 @@ export class DurableState {
     throw new NvUnavailable();
   }
 
+  /** With the next {@link commit} nothing of what was there before can be read any more, in older bytes of the disk either. */
+  eraseOld(): void {
+    this.erasing = true;
+  }
+
+  /** Whether {@link eraseOld} was called since the last commit. */
+  get erases(): boolean {
+    return this.erasing;
+  }
+
   /** One record as last committed, or undefined if there is none. */
   async load<T>(key: string, schema: Schema<T>): Promise<T | undefined> {
     const found = (await this.records.load(key)).find(([name]) => name === key);
@@ -57,9 +68,11 @@ export class DurableState {
   async commit(): Promise<void> {
     this.requireAvailable();
     const changes: RecordChanges = this.pending;
+    const erases = this.erasing;
     this.pending = new Map();
+    this.erasing = false;
     try {
-      await this.records.commit(changes);
+      await this.records.commit(changes, erases);
     } catch (error) {
       throw new NotDurable(error);
     }

@@ -103,8 +103,9 @@ const changeEPS: Handler<typeof ChangeEPS> = (tpm) => {
   tpm.power.disorder();
 };
 
-/** Keys of a hierarchy whose seed has changed: loaded, persistent and to be created again. */
+/** Keys of a hierarchy whose seed has changed: loaded, persistent and to be created again. What is stored of them cannot be read any more. */
 function forgetKeys(tpm: Tpm, hierarchy: number): void {
+  tpm.durable.eraseOld();
   flushObjects(tpm, hierarchy);
   tpm.persistent.removeHierarchy(hierarchy);
   tpm.primaries.forget(hierarchy);
