@@ -47,6 +47,8 @@ export interface Connection {
   caughtUp(grace: number): Promise<void>;
   /** Resolves when what has come so far is answered, at the latest after `grace` milliseconds. */
   idle(grace: number): Promise<void>;
+  /** Resolves when all that the peer has sent so far is answered, what nobody has read yet too, at the latest after `grace` milliseconds. */
+  settled(grace: number): Promise<void>;
   /** Lets the request that runs end, sends its response and closes; at the latest after `grace` milliseconds. */
   finish(grace: number): Promise<void>;
   /** As {@link finish}, but the peer does not notice: somebody else has the descriptor and the exchange. */
@@ -98,6 +100,13 @@ class Server<Request> implements Connection {
     const end = performance.now() + grace;
     do await turn();
     while (!this.busy && this.channel.hasInput && performance.now() < end);
+  }
+
+  async settled(grace: number): Promise<void> {
+    const end = performance.now() + grace;
+    do {
+      await (this.busy ? this.idle(end - performance.now()) : turn());
+    } while ((this.busy || this.channel.hasInput) && performance.now() < end);
   }
 
   async idle(grace: number): Promise<void> {

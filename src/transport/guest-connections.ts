@@ -17,6 +17,9 @@ import {
 import { serveMssimCommands, serveMssimPlatform } from './mssim/mssim.js';
 import { serveData, serveDataPort } from './tpm-commands.js';
 
+/** How long a command may wait for requests of the platform port that came before it, in milliseconds. */
+const PLATFORM_GRACE = 500;
+
 type Serve = (channel: Channel) => Connection;
 
 /** All connections of one guest. */
@@ -78,8 +81,14 @@ export class GuestConnections {
   }
 
   private plain(kind: Exclude<ConnectionKind, ControlKind>): Serve {
-    const serve = { data: serveDataPort, mssim: serveMssimCommands, platform: serveMssimPlatform }[kind];
+    if (kind === 'mssim') return (channel) => serveMssimCommands(channel, this.link, () => this.platformSettled());
+    const serve = { data: serveDataPort, platform: serveMssimPlatform }[kind];
     return (channel) => serve(channel, this.link);
+  }
+
+  private async platformSettled(): Promise<void> {
+    const platform = [...this.connections].flatMap(([connection, kind]) => (kind === 'platform' ? [connection] : []));
+    await Promise.all(platform.map((connection) => connection.settled(PLATFORM_GRACE)));
   }
 
   /** @param data the data connection, if the session was another daemon's and had one */

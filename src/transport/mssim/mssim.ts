@@ -161,14 +161,19 @@ const PLATFORM_PORT: Requests = new Map<number, Run>([
   [MSSIM.ACT_GET_SIGNALED, () => Buffer.concat([uint32Bytes(0), done])],
 ]);
 
-/** Serves the command port. */
-export function serveMssimCommands(channel: Channel, link: GuestLink): Connection {
-  return serveRequests(channel, link, COMMAND_PORT);
+/**
+ * Serves the command port. `platformSettled` resolves when what came to the platform port before is done: Microsoft's TSS for Java does not
+ * wait for all of its answers, and sends TPM2_Startup while the power is still on its way.
+ */
+export function serveMssimCommands(channel: Channel, link: GuestLink, platformSettled: () => Promise<void>): Connection {
+  return serveRequests(channel, link, COMMAND_PORT, async ({ number }) => {
+    if (number === MSSIM.SEND_COMMAND) await platformSettled();
+  });
 }
 
 /** Serves the platform port. */
 export function serveMssimPlatform(channel: Channel, link: GuestLink): Connection {
-  return serveRequests(channel, link, PLATFORM_PORT);
+  return serveRequests(channel, link, PLATFORM_PORT, () => Promise.resolve());
 }
 
 /** Requests that may not be executed twice. */
@@ -179,7 +184,7 @@ function interrupted(link: GuestLink, { number }: MssimRequest, token: number): 
   return ONCE.has(number) ? refused : undefined;
 }
 
-function serveRequests(channel: Channel, link: GuestLink, requests: Requests): Connection {
+function serveRequests(channel: Channel, link: GuestLink, requests: Requests, ready: (request: MssimRequest) => Promise<void>): Connection {
   let state = noMssim;
   return serve<MssimRequest>(channel, link, {
     feed: (input) => {
@@ -190,6 +195,7 @@ function serveRequests(channel: Channel, link: GuestLink, requests: Requests): C
       return { ...step, partial: state.length > 0 };
     },
     sizeOf: ({ head, data }) => NUMBER_SIZE + head.length + data.length,
+    ready,
     answer: async (request, token, onEffect) => {
       const run = requests.get(request.number);
       if (run === undefined) return refused;

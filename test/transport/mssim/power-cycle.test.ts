@@ -98,6 +98,16 @@ describe('a client of the simulator', () => {
     assert.equal(await code(Commands.NV_Write, { authHandle: TPM_RH.OWNER, nvIndex, data: Buffer.alloc(4), offset: 0 }), TPM_RC.SUCCESS);
   });
 
+  it('executes a command after what came to the platform port before it', async () => {
+    // As Microsoft's TSS for Java, which sends the size of each signal too, and takes the answers to half of it all for all of them.
+    const cycle = [MSSIM.SIGNAL_POWER_OFF, MSSIM.SIGNAL_NV_OFF, MSSIM.SIGNAL_POWER_ON, MSSIM.SIGNAL_NV_ON];
+    for (let i = 0; i < 5; i++) {
+      const answers = ask(platform, Buffer.concat(cycle.flatMap((number) => [u32(4), u32(number)])), (got) => got.length >= 32);
+      assert.equal(await code(Commands.Startup, { startupType: TPM_SU.CLEAR }), TPM_RC.SUCCESS);
+      assert.deepEqual(await answers, Buffer.alloc(32));
+    }
+  });
+
   it('turns NV off and on', async () => {
     const write = { authHandle: TPM_RH.OWNER, nvIndex, data: Buffer.from('next'), offset: 0 } as const;
     await signal(MSSIM.SIGNAL_NV_OFF);
