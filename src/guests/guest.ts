@@ -9,6 +9,7 @@ import type { DescriptorStore } from '../transport/kept/descriptor-store.js';
 import { dataSocketPath, GuestEndpoint } from '../transport/guest-endpoint.js';
 import type { Rejection, TransportLimits } from '../transport/guest-link.js';
 import type { LinePlace } from '../transport/line/line.js';
+import { describeHolder } from '../transport/control/holder.js';
 import { consoleSocket } from '../transport/line/socket-line.js';
 import { tty } from '../transport/line/tty-line.js';
 import type { OpenedGuest } from './factory.js';
@@ -205,6 +206,7 @@ export class Guest {
       device: this.device.path ?? null,
       tcti: `swtpm:path=${socket}`,
       connections: this.running?.endpoint.connectionCount ?? 0,
+      machine: this.machine(),
     };
   }
 
@@ -228,6 +230,11 @@ export class Guest {
       await this.setMeta({ device: false });
       if (this.running !== undefined) await this.device.end(this.running.endpoint);
     });
+  }
+
+  private machine(): GuestView['machine'] {
+    const holder = this.running?.endpoint.machine;
+    return holder === undefined ? null : (holder ?? { pid: 0, program: '' });
   }
 
   private linePlaces(): LinePlace[] {
@@ -323,6 +330,12 @@ export class Guest {
         },
         onLineChange: ({ kind, path, open, reason }) => {
           log[reason === null ? 'info' : 'warn']('line', { kind, path, open, reason });
+        },
+        onWaiting: (waits, holds) => {
+          log.warn('a connection to the control channel waits: a machine has the TPM to itself', {
+            waits: describeHolder(waits),
+            holds: describeHolder(holds),
+          });
         },
         onRefusedState: (part, reason) => {
           log.error('a state blob was refused', { part, reason });

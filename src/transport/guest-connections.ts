@@ -3,6 +3,7 @@ import { closeFd, ExchangeMemory, shutdownSocket } from '../native/index.js';
 import { Channel } from './channel.js';
 import type { Connection } from './connection.js';
 import { serveControl } from './control/serve.js';
+import { holderOf } from './control/holder.js';
 import { ControlSession } from './control/session.js';
 import type { GuestDescriptors } from './kept/descriptor-store.js';
 import type { GuestLink } from './guest-link.js';
@@ -99,10 +100,14 @@ export class GuestConnections {
     onDropped: (name: string, reason: string) => void = () => undefined,
   ): Serve {
     return (channel) => {
-      const session = new ControlSession(this.link, (fd, onCommand) => {
-        const name = connectionName('data', this.descriptors.number(), number);
-        return this.open(fd, 'data', name, (dataChannel) => serveData(dataChannel, this.link, onCommand));
-      });
+      const session = new ControlSession(
+        this.link,
+        (fd, onCommand) => {
+          const name = connectionName('data', this.descriptors.number(), number);
+          return this.open(fd, 'data', name, (dataChannel) => serveData(dataChannel, this.link, onCommand));
+        },
+        holderOf(channel.fd),
+      );
       session.resume(
         channel.exchange.note,
         data && ((onCommand) => this.resume(data, (dataChannel) => serveData(dataChannel, this.link, onCommand), onDropped)),

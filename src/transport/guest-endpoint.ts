@@ -3,6 +3,7 @@ import { chmod, mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { closeFd, shutdownSocket } from '../native/index.js';
 import type { GuestTpm, StatePart } from '../vtpm/guest-tpm.js';
+import type { Holder } from './control/holder.js';
 import { ControlSession } from './control/session.js';
 import { ControlLock } from './control/lock.js';
 import { DescriptorStore, type GuestDescriptors } from './kept/descriptor-store.js';
@@ -39,6 +40,8 @@ export interface EndpointOptions {
   readonly onRejection: (reason: Rejection) => void;
   /** A state blob was not taken; nobody is told by default. */
   readonly onRefusedState?: (part: StatePart, reason: string) => void;
+  /** See `GuestLink.onWaiting`. */
+  readonly onWaiting?: GuestLink['onWaiting'];
   readonly onDefect: (error: unknown) => void;
 }
 
@@ -64,7 +67,8 @@ export class GuestEndpoint {
     private readonly kept: KeptGuest,
     descriptors: GuestDescriptors,
   ) {
-    const { name, tpm, description, limits, onRejection, onDefect, onRefusedState = (): void => undefined } = options;
+    const { name, tpm, description, limits, onRejection, onDefect } = options;
+    const { onRefusedState = (): void => undefined, onWaiting = (): void => undefined } = options;
     this.descriptors = descriptors;
     const memory = GuestMemory.open(kept.memory, descriptors);
     this.memory = memory;
@@ -81,6 +85,7 @@ export class GuestEndpoint {
       remember: () => memory?.write(this.link),
       onRejection,
       onRefusedState,
+      onWaiting,
       onDefect,
     };
     this.connections = new GuestConnections(this.link, descriptors);
@@ -115,6 +120,12 @@ export class GuestEndpoint {
   /** Number of connections at the moment. */
   get connectionCount(): number {
     return this.connections.count;
+  }
+
+  /** The machine that has the TPM: null if it is not known which, undefined if none has. */
+  get machine(): Holder | null | undefined {
+    const { heldBy } = this.link.lock;
+    return heldBy && (heldBy.holder ?? null);
   }
 
   /** The locality of the next command. */

@@ -1,5 +1,6 @@
 // What the connections of one guest share.
 import type { GuestTpm, StatePart } from '../vtpm/guest-tpm.js';
+import type { Holder } from './control/holder.js';
 import type { ControlLock } from './control/lock.js';
 
 /** Smallest and largest buffer of SET_BUFFERSIZE, in bytes. */
@@ -47,6 +48,8 @@ export interface GuestLink {
   /** Keeps for another daemon what a request may have changed of the above, and whether the TPM has power. */
   readonly remember: () => void;
   readonly onRejection: (reason: Rejection) => void;
+  /** A connection waits, because a machine has the TPM to itself. */
+  readonly onWaiting: (waits: Holder | undefined, holds: Holder | undefined) => void;
   /** A state blob was not taken. */
   readonly onRefusedState: (part: StatePart, reason: string) => void;
   /** A failure in our own code while serving a peer, who sees an error or a closed connection. */

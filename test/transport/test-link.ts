@@ -26,6 +26,7 @@ export function testLink(tpm: GuestTpm, limits: Partial<TransportLimits> = {}): 
       rejections.push(reason);
     },
     onRefusedState: () => undefined,
+    onWaiting: () => undefined,
     onDefect: (error) => {
       defects.push(error);
     },

@@ -29,6 +29,15 @@ export const guestView = v.object({
   device: v.pipe(v.nullable(text), v.description('path of its TPM device on the host')),
   tcti: v.pipe(text, v.description('TCTI string for tpm2-tss programs')),
   connections: v.number(),
+  machine: v.pipe(
+    v.nullable(
+      v.object({
+        pid: v.pipe(v.number(), v.description('0 if it is not known')),
+        program: v.pipe(text, v.description('as the kernel calls it; empty if it is not known')),
+      }),
+    ),
+    v.description('the machine (QEMU, Xen) that has the TPM to itself'),
+  ),
 });
 
 export const guestsView = v.object({ guests: v.array(guestView) });

@@ -102,14 +102,15 @@ async function list({ api, out, json }: ClientContext): Promise<void> {
     return;
   }
   const { guests } = answer;
-  const rows = guests.map(({ name, state, powered, tcp, tcti }) => [
+  const rows = guests.map(({ name, state, powered, machine, tcp, tcti }) => [
     name,
     state,
     powered ? 'on' : 'off',
+    machine === null ? '-' : describeMachine(machine),
     tcp === null ? '-' : tcp.toString(),
     tcti,
   ]);
-  for (const line of table(['NAME', 'STATE', 'POWER', 'TCP', 'TCTI'], rows)) out.line(line);
+  for (const line of table(['NAME', 'STATE', 'POWER', 'MACHINE', 'TCP', 'TCTI'], rows)) out.line(line);
 }
 
 function show({ out, json }: ClientContext, guest: GuestView): void {
@@ -136,6 +137,7 @@ function show({ out, json }: ClientContext, guest: GuestView): void {
     ['device', guest.device ?? '-'],
     ['tcti', guest.tcti],
     ['connections', guest.connections.toString()],
+    ['machine', guest.machine === null ? 'none' : describeMachine(guest.machine)],
   ];
   for (const [name, value] of rows) out.line(`${name.padEnd(11)}  ${value}`);
 }
@@ -151,11 +153,14 @@ const LIFE_CYCLE_ENDPOINTS = { start: 'startGuest', stop: 'stopGuest', reset: 'r
 function addLifeCycle(guest: Command): void {
   for (const action of ['start', 'stop', 'reset'] as const) {
     const description = LIFE_CYCLE[action];
-    clientOptions(guest.command(`${action} <name>`).description(description))
+    const command = clientOptions(guest.command(`${action} <name>`).description(description));
+    if (action !== 'start') command.option('--yes', 'do not ask, also if a machine has the TPM');
+    command
       .addHelpText('after', `\nExample:\n  tpmux guest ${action} web1\n`)
-      .action(async (name: string, options: ClientOptions) => {
+      .action(async (name: string, { yes, ...options }: ClientOptions & { yes?: boolean }) => {
         checkName(name);
         const context = await clientContext(options);
+        if (action !== 'start' && yes !== true) await confirmForMachine(context, name, action);
         show(context, await context.api.ask(LIFE_CYCLE_ENDPOINTS[action], { params: { name } }));
       });
   }
@@ -167,7 +172,13 @@ function addRemove(guest: Command): void {
     .addHelpText('after', '\nExample:\n  tpmux guest remove web1 --yes\n')
     .action(async (name: string, { yes, ...options }: ClientOptions & { yes?: boolean }) => {
       checkName(name);
-      if (yes !== true) await confirm(name);
+      if (yes !== true) {
+        await confirm({
+          what: `removing guest ${name}`,
+          question: `Delete guest ${name}, its keys and all its state for ever?`,
+          hint: 'add --yes to remove it without a question',
+        });
+      }
       const { api, out, json } = await clientContext(options);
       const answer = await api.ask('removeGuest', { params: { name } });
       if (json) out.json(answer);
@@ -175,18 +186,45 @@ function addRemove(guest: Command): void {
     });
 }
 
-async function confirm(name: string): Promise<void> {
+/** What happens to a machine that has the TPM. */
+const FOR_THE_MACHINE = {
+  stop: 'loses its TPM now, and does not get it back before it is started anew',
+  reset: 'goes on with a TPM that was reset under it: PCRs, sessions and loaded keys are gone, and commands fail until it boots anew',
+} as const;
+
+/** Asks if a machine has the TPM. */
+async function confirmForMachine({ api }: ClientContext, name: string, action: keyof typeof FOR_THE_MACHINE): Promise<void> {
+  const { machine } = await api.ask('showGuest', { params: { name } });
+  if (machine === null) return;
+  const what = action === 'stop' ? `stopping guest ${name}` : `resetting guest ${name}`;
+  await confirm({
+    what,
+    question: `${describeMachine(machine)} has the TPM of ${name}; it ${FOR_THE_MACHINE[action]}. Go on?`,
+    reason: `${describeMachine(machine)} has its TPM; it ${FOR_THE_MACHINE[action]}`,
+    hint: `end the machine first, or add --yes`,
+  });
+}
+
+interface Confirmation {
+  readonly what: string;
+  readonly question: string;
+  /** Why it has to be confirmed. */
+  readonly reason?: string;
+  readonly hint: string;
+}
+
+/** Asks on the terminal. Rejects with a {@link Failure}, exit 2, if the answer is not yes or there is no terminal. */
+async function confirm({ what, question, reason, hint }: Confirmation): Promise<void> {
   const refusal = (why: string): Failure =>
-    new Failure({
-      code: 'not_confirmed',
-      what: `removing guest ${name}`,
-      why,
-      hint: 'add --yes to remove it without a question',
-      exit: EXIT.usage,
-    });
+    new Failure({ code: 'not_confirmed', what, why: reason === undefined ? why : `${reason}; ${why}`, hint, exit: EXIT.usage });
   if (!process.stdin.isTTY) throw refusal('it was not confirmed, and there is no terminal to ask on');
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await terminal.question(`Delete guest ${name}, its keys and all its state for ever? [y/N] `);
+  const answer = await terminal.question(`${question} [y/N] `);
   terminal.close();
   if (!/^y(es)?$/i.test(answer.trim())) throw refusal('it was not confirmed');
+}
+
+/** The program of a machine, e.g. `qemu-system-x86 (4711)`. */
+function describeMachine({ pid, program }: NonNullable<GuestView['machine']>): string {
+  return `${program === '' ? 'a machine' : program}${pid === 0 ? '' : ` (${pid.toString()})`}`;
 }

@@ -14,7 +14,6 @@ export function serveControl(channel: Channel, session: ControlSession, withDesc
 
 /** How control requests are answered. It goes on with what the note of the channel's exchange says. */
 export function controlProtocol(channel: Channel, session: ControlSession, withDescriptors: boolean): Protocol<ControlRequest> {
-  const { link } = session;
   let state = { ...noControl, padding: channel.exchange.note & PADDING_MASK };
   let { padding } = state;
   session.onNote = (note) => {
@@ -27,7 +26,7 @@ export function controlProtocol(channel: Channel, session: ControlSession, withD
       return { requests: step.requests, partial: owesRest(state), violation: step.violation };
     },
     sizeOf: ({ size }) => size,
-    ready: () => link.lock.wait(session),
+    ready: () => session.wait(),
     answer: (request) => runControl(session, request),
     interrupted: ({ number, body }) =>
       controlCommand(number)?.repeatable?.(body) === true ? undefined : controlResult(CONTROL_RESULT.fail),

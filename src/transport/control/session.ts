@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { closeFd } from '../../native/index.js';
 import type { StatePart } from '../../vtpm/guest-tpm.js';
 import type { Connection, Ending } from '../connection.js';
+import type { Holder } from './holder.js';
 import type { GuestLink } from '../guest-link.js';
 
 /** How {@link ControlSession.attach} went. */
@@ -27,14 +28,31 @@ export class ControlSession {
   /** A machine has the TPM, or had it on a data connection that is gone. */
   private machine = false;
   private data: Connection | undefined;
+  private waits = false;
   /** The power was cycled since the machine last did something. */
   private shutDown = false;
   /** What GET_STATEBLOB is giving out, piece by piece. */
   private reading: { readonly part: StatePart; readonly blob: Buffer } | undefined;
 
-  constructor(link: GuestLink, serveData: ServeData) {
+  constructor(
+    link: GuestLink,
+    serveData: ServeData,
+    /** Who is at the other end. */
+    readonly holder: Holder | undefined,
+  ) {
     this.link = link;
     this.serveData = serveData;
+  }
+
+  /** Resolves when no other machine has the TPM. That it waits is told once. */
+  async wait(): Promise<void> {
+    const { lock } = this.link;
+    const other = lock.heldBy;
+    if (other !== undefined && other !== this && !this.waits) {
+      this.waits = true;
+      this.link.onWaiting(this.holder, other.holder);
+    }
+    await lock.wait(this);
   }
 
   /** What another daemon has to know to go on with the session, apart from the data connection. The lowest 8 bits are not used. */

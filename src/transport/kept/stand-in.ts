@@ -69,6 +69,7 @@ export class StandIn {
         memory.write(link);
       },
       onRejection: () => undefined,
+      onWaiting: () => undefined,
       onRefusedState: () => undefined,
       onDefect,
     };
@@ -95,10 +96,14 @@ export class StandIn {
   }
 
   private serve(machine: MachineConnections, link: GuestLink, tpm: AbsentTpm): void {
-    const session = new StandInSession(link, (fd) => {
-      closeFd(fd);
-      return undefined;
-    });
+    const session = new StandInSession(
+      link,
+      (fd) => {
+        closeFd(fd);
+        return undefined;
+      },
+      undefined,
+    );
     const { exchange } = machine.control;
     const control = borrow(machine.control);
     const data = borrow(machine.data);

@@ -20,6 +20,7 @@ const guest: GuestView = {
   device: null,
   tcti: `swtpm:path=${DIRECTORY}/tpm.sock`,
   connections: 0,
+  machine: null,
 };
 
 describe('what guest attach prints', () => {
