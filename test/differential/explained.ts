@@ -323,7 +323,11 @@ export const avoided: readonly { readonly name: string; readonly reason: string 
     reason: 'libtpms crashes at times, seen at the end of a hash sequence that came from a saved context: a run goes on with new TPMs',
   },
   { name: 'forgotten allocation', reason: 'libtpms takes PCR_Allocate back when Clear comes before the next power cycle' },
-  { name: 'locks after shutdown', reason: 'libtpms forgets locks of orderly indices that are set between shutdown and loss of power' },
+  {
+    name: 'locks of orderly indices',
+    reason:
+      'libtpms has them in memory only, also those that TPMA_NV_WRITEDEFINE lets last until the index is deleted, and forgets them when power is lost without a shutdown',
+  },
 ];
 
 /** Why the two TPMs may differ in this; undefined if there is no reason. */

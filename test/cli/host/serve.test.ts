@@ -46,7 +46,7 @@ describe('the command line with a daemon', () => {
     assert.equal(off.code, 0);
     assert.match(off.out, /^state {8}off$/m);
     const { out } = await client('guest', 'list');
-    assert.match(out, /^NAME +STATE +POWER +TCP +TCTI\nlater +off +off +- .*\nweb1 +running +on +22731 /);
+    assert.match(out, /^NAME +STATE +POWER +MACHINE +TCP +TCTI\nlater +off +off +- +- .*\nweb1 +running +on +- +22731 /);
     const { guests } = await json('guest', 'list');
     assert.equal((guests as unknown[]).length, 2);
   });

@@ -168,9 +168,13 @@ function* readPublic(g: StepMaker): Plan {
   yield g.command(NV_ReadPublic, { nvIndex: index(g) });
 }
 
+/** libtpms has the lock of an orderly index in memory only, though WRITEDEFINE lets it last until the index is deleted. */
+const forgetsLock = ({ publicArea }: { readonly publicArea: { readonly attributes: number } }): boolean =>
+  (publicArea.attributes & TPMA_NV.ORDERLY) !== 0 && (publicArea.attributes & TPMA_NV.WRITEDEFINE) !== 0;
+
 function* lock(g: StepMaker): Plan {
   const { choose } = g;
-  if (choose.once(6)) {
+  if (choose.once(6) && ![...g.model.nv.values()].some(forgetsLock)) {
     yield g.command(NV_GlobalWriteLock, { authHandle: g.provision() });
     return;
   }
@@ -179,6 +183,7 @@ function* lock(g: StepMaker): Plan {
     [NV_ReadLock, 'read', TPMA_NV.READ_STCLEAR] as const,
   );
   const nvIndex = index(g, ({ publicArea }) => (publicArea.attributes & needs) !== 0 || choose.once(10));
+  if (command === NV_WriteLock && forgetsLock(nvIndex)) return;
   yield g.command(command, { authHandle: who(g, nvIndex, to), nvIndex });
 }
 
